@@ -1,0 +1,240 @@
+"""Interleaved rANS in numpy, vectorised over blocks and lanes (spec/entropy.md): the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from wcodec.coding.tables import Tables
+from wcodec.errors import Corrupt
+from wcodec.types import U8, U32, U64, UInts
+
+LOW = 1 << 16
+"""Lower bound of a state, and its value before the first and after the last symbol."""
+
+POLYNOMIALS = {2: (0o5, 0o2), 3: (0o13, 0o4), 4: (0o23, 0o4), 5: (0o45, 0o10), 6: (0o103, 0o24), 7: (0o235, 0o126), 8: (0o515, 0o362)}
+"""Parity polynomials h0, h1 of the trellis with 2^v states (entropy.md section 5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Where symbols stand (entropy.md section 2).
+
+    count: symbols. cols: columns of the matrix (tiled order, class contexts). lanes: W.
+    block: symbols per block in linear order, 0 when tiled. tile: (R, C) when tiled.
+    """
+
+    count: int
+    cols: int
+    lanes: int
+    block: int = 0
+    tile: tuple[int, int] = (0, 0)
+
+    @property
+    def unit(self) -> int:
+        """Elements of the smallest window that decodes alone: a block, or a band of tiles."""
+        return self.block or self.tile[0] * self.cols
+
+    @property
+    def units(self) -> int:
+        """Number of such windows."""
+        return -(-self.count // self.unit) if self.count else 0
+
+    @property
+    def blocks_per_unit(self) -> int:
+        """1 in linear order, tiles per band in tiled order."""
+        return 1 if self.block else -(-self.cols // self.tile[1])
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return self.units * self.blocks_per_unit
+
+    @property
+    def width(self) -> int:
+        """Trellises of a block: one per column."""
+        return 4 * self.lanes if self.block else self.tile[1]
+
+    def window(self, first: int, last: int) -> Order:
+        """Restrict to units first … last − 1."""
+        return replace(self, count=min(last * self.unit, self.count) - min(first * self.unit, self.count))
+
+    def sizes(self) -> U32:
+        """Symbols of every block."""
+        if self.block:
+            sizes = np.full(self.blocks, self.block, np.uint32)
+            if self.count % self.block:
+                sizes[-1] = self.count % self.block
+            return sizes
+        (high, wide), rows = self.tile, self.count // self.cols if self.cols else 0
+        heights = np.minimum(high, rows - np.arange(self.units) * high)
+        widths = np.minimum(wide, self.cols - np.arange(self.blocks_per_unit) * wide)
+        return np.multiply.outer(heights, widths).astype(np.uint32).ravel()
+
+    def elements(self, block: int) -> tuple[U64, U64]:
+        """Return (positions, elements) of the symbols of a block: position in the block, flat index in the array."""
+        if self.block:
+            at = np.arange(min(self.block, self.count - block * self.block), dtype=np.uint64)
+            return at, at + np.uint64(block * self.block)
+        (high, wide), across = self.tile, self.blocks_per_unit
+        top, left = block // across * high, block % across * wide
+        r, c = np.arange(min(high, self.count // self.cols - top)), np.arange(min(wide, self.cols - left))
+        position = np.add.outer(r * wide, c).ravel()
+        return position.astype(np.uint64), np.add.outer((top + r) * self.cols, left + c).ravel().astype(np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Which table a symbol takes (entropy.md section 5).
+
+    trellis: v, for kind ``trellis``. map: [row classes, column classes] tables. rows, columns: classes, None when there is one.
+    """
+
+    kind: Literal["none", "trellis", "classes"] = "none"
+    trellis: int = 0
+    map: U8 | None = None
+    rows: U8 | None = None
+    columns: U8 | None = None
+
+    @property
+    def tables(self) -> int:
+        """Number of tables."""
+        if self.kind == "trellis":
+            return 2
+        return 1 if self.map is None else 1 + int(self.map.max(initial=0))
+
+    def of(self, elements: U64, cols: int) -> U8:
+        """Return the table of every element, for kind ``none`` and ``classes``."""
+        if self.map is None:
+            return np.zeros(elements.shape, np.uint8)
+        row, column = elements // np.uint64(max(cols, 1)), elements % np.uint64(max(cols, 1))
+        row_class = 0 if self.rows is None else self.rows[row]
+        column_class = 0 if self.columns is None else self.columns[column]
+        found: U8 = self.map[row_class, column_class]
+        return np.broadcast_to(found, elements.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Blocks to encode or decode in one call.
+
+    order: of this window. start: flat index of its first element in the whole array (class contexts).
+    """
+
+    order: Order
+    context: Context
+    tables: Tables
+    start: int = 0
+
+
+def next_trellis_state(state: UInts, parity: UInts, v: int) -> UInts:
+    """Step the shift register of entropy.md section 5."""
+    h0, h1 = POLYNOMIALS[v]
+    step: UInts = (state >> 1) ^ (state & 1) * (h0 >> 1) ^ (parity & 1) * (h1 >> 1)
+    return step
+
+
+def _grid(job: Job) -> tuple[UInts, UInts]:
+    """Return the flat element (of the window) and its validity for [step, block, lane]."""
+    order, lanes = job.order, job.order.lanes
+    span = order.block or order.tile[0] * order.tile[1]
+    steps = -(-span // (4 * lanes)) * 4
+    flat = np.zeros((order.blocks, steps * lanes), np.int64)
+    valid = np.zeros((order.blocks, steps * lanes), bool)
+    for b in range(order.blocks):
+        position, element = order.elements(b)
+        flat[b, position], valid[b, position] = element, True
+
+    def arrange(a: UInts) -> UInts:
+        return np.ascontiguousarray(a.reshape(-1, steps // 4, lanes, 4).transpose(1, 3, 0, 2)).reshape(steps, -1, lanes)
+
+    return arrange(flat), arrange(valid)
+
+
+def _walk(job: Job) -> Iterator[tuple[UInts, UInts, UInts]]:
+    """Yield (elements, valid, index of the trellis) per step, in decoding order."""
+    flat, valid = _grid(job)
+    lanes, per_row = job.order.lanes, max(1, job.order.width // (4 * job.order.lanes))
+    lane = np.arange(lanes)
+    for step in range(len(flat)):
+        yield flat[step], valid[step], (step // 4 % per_row * lanes + lane) * 4 + step % 4
+
+
+def contexts(job: Job, tokens: U8) -> U8:
+    """Return the table of every symbol of a window, in the window's element order."""
+    if job.context.kind != "trellis":
+        elements = np.arange(job.start, job.start + job.order.count, dtype=np.uint64)
+        return job.context.of(elements, job.order.cols)
+    found = np.zeros(tokens.shape, np.uint8)
+    state = np.zeros((job.order.blocks, job.order.width), np.uint32)
+    for element, valid, column in _walk(job):
+        found[element[valid]] = (state[:, column] & 1)[valid]
+        after = next_trellis_state(state[:, column], tokens[element].astype(np.uint32), job.context.trellis)
+        state[:, column] = np.where(valid, after, state[:, column])
+    return found
+
+
+def histogram(job: Job, tokens: U8) -> U64:
+    """Count tokens per table: [tables, 256]."""
+    key = contexts(job, tokens).astype(np.intp) << 8 | tokens
+    return np.bincount(key, minlength=256 * job.context.tables).reshape(-1, 256).astype(np.uint64)
+
+
+def encode(job: Job, tokens: U8) -> tuple[U32, U32, U8]:
+    """Encode the tokens of a window. Returns states [blocks, W], words per block, and the words' bytes."""
+    order, precision = job.order, job.tables.precision
+    flat, valid = _grid(job)
+    table = contexts(job, tokens).astype(np.intp)
+    frequency, start = job.tables.frequencies.astype(np.uint32), job.tables.starts().astype(np.uint32)
+    x = np.full((order.blocks, order.lanes), LOW, np.uint32)
+    emitted = np.zeros(flat.shape, bool)
+    words = np.zeros(flat.shape, np.uint16)
+    for step in range(len(flat) - 1, -1, -1):
+        key = (table[flat[step]], tokens[flat[step]]) if tokens.size else (0, 0)
+        f, c = np.maximum(frequency[key], 1), start[key]
+        emit = (x >> np.uint32(32 - precision) >= f) & valid[step]
+        emitted[step], words[step] = emit, x.astype(np.uint16)
+        y = np.where(emit, x >> np.uint32(16), x)
+        x = np.where(valid[step], (y // f << np.uint32(precision)) + y % f + c, x)
+    per_block = emitted.transpose(1, 0, 2).reshape(order.blocks, -1)
+    stored = words.transpose(1, 0, 2).reshape(order.blocks, -1)[per_block]
+    return x, per_block.sum(1, dtype=np.uint32), stored.astype("<u2").view(np.uint8)
+
+
+def decode(job: Job, states: U32, offsets: U32, words: U8, out: U8) -> None:
+    """Decode a window into out (tokens, window's element order).
+
+    offsets: [blocks + 1] in words, the first word of every block and the end; words: their bytes.
+    Raises Corrupt [E-6, E-7].
+    """
+    precision = job.tables.precision
+    lut, mask = job.tables.lut(), np.uint32((1 << precision) - 1)
+    word = np.append(words.view("<u2"), np.uint16(0)).astype(np.uint32)
+    x, at, end = states.copy(), offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
+    trellis = np.zeros((job.order.blocks, job.order.width), np.uint32)
+    bad = False
+    for element, valid, column in _walk(job):
+        if job.context.kind == "trellis":
+            table = trellis[:, column] & 1
+        else:
+            table = job.context.of(element.astype(np.uint64) + np.uint64(job.start), job.order.cols).astype(np.uint32)
+        entry = lut[table << np.uint32(precision) | (x & mask)]
+        bad |= bool((entry[valid] == 0).any())
+        token = entry >> np.uint32(24)
+        out[element[valid]] = token[valid]
+        if job.context.kind == "trellis":
+            after = next_trellis_state(trellis[:, column], token, job.context.trellis)
+            trellis[:, column] = np.where(valid, after, trellis[:, column])
+        y = (entry & np.uint32(0xFFF)) * (x >> np.uint32(precision)) + (entry >> np.uint32(12) & np.uint32(0xFFF))
+        take = (y < LOW) & valid
+        rank = np.cumsum(take, axis=1)
+        source = at[:, None] + rank - 1
+        y = np.where(take, y << np.uint32(16) | word[np.where(take & (source < end[:, None]), source, -1)], y)
+        x, at = np.where(valid, y, x), at + rank[:, -1]
+    if bad:
+        raise Corrupt("a symbol chose an unused table", rule="E-7")
+    if not ((x == LOW).all() and (at == end).all()):
+        raise Corrupt("entropy-coded words do not end where the block ends", rule="E-6")
