@@ -169,6 +169,8 @@ def contexts(job: Job, tokens: U8) -> U8:
         elements = np.arange(job.start, job.start + job.order.count, dtype=np.uint64)
         return job.context.of(elements, job.order.cols)
     found = np.zeros(tokens.shape, np.uint8)
+    if not job.order.count:
+        return found
     state = np.zeros((job.order.blocks, job.order.width), np.uint32)
     for element, valid, column in _walk(job):
         found[element[valid]] = (state[:, column] & 1)[valid]
@@ -186,6 +188,8 @@ def histogram(job: Job, tokens: U8) -> U64:
 def encode(job: Job, tokens: U8) -> tuple[U32, U32, U8]:
     """Encode the tokens of a window. Returns states [blocks, W], words per block, and the words' bytes."""
     order, precision = job.order, job.tables.precision
+    if not order.count:
+        return np.empty((0, order.lanes), np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint8)
     flat, valid = _grid(job)
     table = contexts(job, tokens).astype(np.intp)
     frequency, start = job.tables.frequencies.astype(np.uint32), job.tables.starts().astype(np.uint32)
@@ -193,7 +197,7 @@ def encode(job: Job, tokens: U8) -> tuple[U32, U32, U8]:
     emitted = np.zeros(flat.shape, bool)
     words = np.zeros(flat.shape, np.uint16)
     for step in range(len(flat) - 1, -1, -1):
-        key = (table[flat[step]], tokens[flat[step]]) if tokens.size else (0, 0)
+        key = (table[flat[step]], tokens[flat[step]])
         f, c = np.maximum(frequency[key], 1), start[key]
         emit = (x >> np.uint32(32 - precision) >= f) & valid[step]
         emitted[step], words[step] = emit, x.astype(np.uint16)
@@ -210,6 +214,8 @@ def decode(job: Job, states: U32, offsets: U32, words: U8, out: U8) -> None:
     offsets: [blocks + 1] in words, the first word of every block and the end; words: their bytes.
     Raises Corrupt [E-6, E-7].
     """
+    if not job.order.count:
+        return
     precision = job.tables.precision
     lut, mask = job.tables.lut(), np.uint32((1 << precision) - 1)
     word = np.append(words.view("<u2"), np.uint16(0)).astype(np.uint32)

@@ -1,0 +1,1 @@
+"""The side-by-side benchmark behind ``tools/bench.py``; each part lives in a module of its own."""

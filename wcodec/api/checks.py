@@ -1,0 +1,196 @@
+"""Verify and diff: is a checkpoint whole, and do two hold the same tensors?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blake3
+import numpy as np
+
+from wcodec.api.files import Checkpoint, matches, open_shards
+from wcodec.api.opened import Opened, inside
+from wcodec.api.work import PIECE, make_env, make_pool, ordered, pieces, thread_count
+from wcodec.codecs import Env
+from wcodec.errors import Corrupt
+from wcodec.types import Limits
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a verify read. deep: every tensor was decoded and its digest compared. content_digest: hex, spec/container.md section 8."""
+
+    path: str
+    files: int
+    tensors: int
+    size: int
+    deep: bool
+    content_digest: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {key: getattr(self, key) for key in self.__slots__}
+
+
+def verify(
+    path: str | Path,
+    *,
+    deep: bool = False,
+    threads: int | None = None,
+    kernels: str = "auto",
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Check every stored byte, record and rule of a file or folder; with ``deep`` also decode and compare every digest.
+
+    Returns when all is well. Raises FormatError for damage, UnsupportedVersion and UnknownCodec for newer files, LimitExceeded, OSError.
+    """
+    with ExitStack() as stack:
+        pool = make_pool(thread_count(threads))
+        if pool is not None:
+            stack.callback(pool.shutdown, cancel_futures=True)
+        found = open_shards(Path(path), stack, threads=1, kernels=kernels, limits=limits)
+        stored = sum(opened.reader.size for opened in found.values())
+        total = stored + (sum(_decoded_size(opened) for opened in found.values()) if deep else 0)
+        done = 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            if progress is not None:
+                progress(done, total)
+
+        for opened in found.values():
+            opened.reader.check_everything(advance)
+            for name in opened.offset_keys():
+                opened.record(name)
+                if deep and opened.alias(name) is None:
+                    _check_digest(opened, name, pool, thread_count(threads), advance)
+        digests = {name: opened.reader.content_digest().hex() for name, opened in found.items()}
+        tensors = sum(len(opened.reader.names) for opened in found.values())
+        return VerifyReport(str(path), len(found), tensors, stored, deep, digests)
+
+
+def _decoded_size(opened: Opened) -> int:
+    return sum(opened.record(name).spec.size for name in opened.offset_keys() if opened.alias(name) is None)
+
+
+def _check_digest(
+    opened: Opened, name: str, pool: ThreadPoolExecutor | None, threads: int, advance: Callable[[int], None]
+) -> None:
+    record = opened.record(name)
+
+    def read(start: int, stop: int, out: Any) -> None:
+        opened.decode_window(name, start, stop, out)
+
+    with inside(opened.path):
+        windows = pieces(record.section, record.spec, opened.env)
+        found = _digest(windows, read, opened.env, record.spec.dtype.storage, pool, threads, advance)
+        if not record.tolerant and found != record.digest:
+            raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-16")
+
+
+def _digest(
+    windows: Any,
+    read: Callable[[int, int, Any], None],
+    env: Env,
+    dtype: Any,
+    pool: ThreadPoolExecutor | None,
+    threads: int,
+    advance: Callable[[int], None] | None = None,
+) -> bytes:
+    """BLAKE3-256 of the elements that ``read`` yields, windows read side by side."""
+
+    def work(window: tuple[int, int]) -> tuple[ExitStack, Any]:
+        with ExitStack() as stack:
+            out = stack.enter_context(env.borrow(window[1] - window[0], dtype))
+            read(*window, out)
+            return stack.pop_all(), out
+
+    digest = blake3.blake3()
+    for stack, out in ordered(pool, work, windows, 2 * threads):
+        with stack:
+            digest.update(out.view(np.uint8))
+            if advance is not None:
+                advance(out.nbytes)
+    return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class DiffReport:
+    """How two checkpoints differ by decoded content. only_a, only_b: names in one; spec: other dtype or shape; values: other bits."""
+
+    a: str
+    b: str
+    same_count: int
+    only_a: list[str]
+    only_b: list[str]
+    spec: list[str]
+    values: list[str]
+    metadata: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether all tensors are the same bit for bit; metadata is reported but does not count."""
+        return not (self.only_a or self.only_b or self.spec or self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {key: getattr(self, key) for key in self.__slots__} | {"same": self.same}
+
+
+def diff(
+    a: str | Path,
+    b: str | Path,
+    *,
+    include: Sequence[str] = (),
+    threads: int | None = None,
+    kernels: str = "auto",
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> DiffReport:
+    """Compare two checkpoints (``.wcodec`` or safetensors, files or folders) by what they decode to, bit for bit.
+
+    Raises FormatError, LimitExceeded, OSError.
+    """
+    options: dict[str, Any] = {"threads": 1, "kernels": kernels, "limits": limits}
+    with ExitStack() as stack:
+        pool = make_pool(thread_count(threads))
+        if pool is not None:
+            stack.callback(pool.shutdown, cancel_futures=True)
+        left, right = (stack.enter_context(Checkpoint(path, **options)) for path in (a, b))
+        names_a = [name for name in left.names if matches(name, include)]
+        names_b = {name for name in right.names if matches(name, include)}
+        common = [name for name in names_a if name in names_b]
+        other = [name for name in common if left.spec(name) != right.spec(name)]
+        done, total = 0, sum(left.spec(name).size for name in common)
+        values, env = [], make_env(kernels)
+        for name in common:
+            if name not in other and not _same(left, right, name, env, pool):
+                values.append(name)
+            done += left.spec(name).size
+            if progress is not None:
+                progress(done, total)
+        only_a = [name for name in names_a if name not in names_b]
+        only_b = sorted(names_b - set(names_a))
+        same = len(common) - len(other) - len(values)
+        return DiffReport(str(a), str(b), same, only_a, only_b, other, values, left.metadata != right.metadata)
+
+
+def _same(a: Checkpoint, b: Checkpoint, name: str, env: Env, pool: ThreadPoolExecutor | None) -> bool:
+    dtype = a.spec(name).dtype.storage
+
+    def same(window: tuple[int, int]) -> bool:
+        count = window[1] - window[0]
+        with env.borrow(count, dtype) as x, env.borrow(count, dtype) as y:
+            a.read(name, *window, x)
+            b.read(name, *window, y)
+            return env.backend.same(x, y)
+
+    return all(ordered(pool, same, a.windows(name, env, PIECE), 4))

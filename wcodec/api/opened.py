@@ -1,0 +1,209 @@
+"""An open file: names, metadata, tensors and slices, decoded on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+
+from wcodec.api.slices import read_slice
+from wcodec.api.work import make_env, make_pool, pieces, thread_count
+from wcodec.codecs import check, decode
+from wcodec.container.reader import ContainerReader
+from wcodec.container.records import Alias, TensorRecord
+from wcodec.errors import WcodecError
+from wcodec.types import Limits, Spec, UInts
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """How a framework sees arrays. wrap: flat storage elements → its array. flat: its array → flat storage elements, without a copy."""
+
+    wrap: Callable[[UInts, Spec], Any]
+    flat: Callable[[Any, Spec], UInts]
+
+
+@contextmanager
+def inside(where: str) -> Iterator[None]:
+    """Say in errors that leave the block where they happened."""
+    try:
+        yield
+    except WcodecError as error:
+        raise error.inside(where) from None
+
+
+class Opened:
+    """A ``.wcodec`` file opened for reading, as safetensors' ``safe_open`` (use ``wcodec.safe_open``).
+
+    Safe for many threads. Tensors own their memory and outlive the file. Every stored byte that is read is checked (XXH3-64).
+    Raises FormatError (damage, newer version), LimitExceeded, OSError.
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        framework: Framework,
+        *,
+        backend: Literal["pread", "mmap"] = "pread",
+        threads: int | None = None,
+        kernels: str = "auto",
+        limits: Limits | None = None,
+    ) -> None:
+        self.path = str(path) if isinstance(path, str | Path) else "bytes"
+        self._framework = framework
+        self.reader = ContainerReader(path, backend=backend)
+        self.env = make_env(kernels, self.reader, limits)
+        self._threads, self._pool = thread_count(threads), None
+        self._checked: dict[str, TensorRecord] = {}
+        self._lock = Lock()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; tensors that were read stay valid."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        self.reader.close()
+
+    def keys(self) -> list[str]:
+        """Return the tensor names, sorted as safetensors does."""
+        return sorted(self.reader.names)
+
+    def offset_keys(self) -> list[str]:
+        """Return the tensor names in the order of their bytes."""
+        return list(self.reader.names)
+
+    def metadata(self) -> dict[str, str] | None:
+        """Return the metadata, or None when the file has none."""
+        found = self.reader.manifest.metadata
+        return None if found is None else dict(found)
+
+    def alias(self, name: str) -> Alias | None:
+        """Return what a name shares, or None when it has data of its own."""
+        found = self._raw(name)
+        return found if isinstance(found, Alias) else None
+
+    def record(self, name: str) -> TensorRecord:
+        """Return the checked record behind a name, following an alias."""
+        with self._lock:
+            known = self._checked.get(name)
+        if known is not None:
+            return known
+        with inside(self.path):
+            self._raw(name)
+            found = self.reader.target(name)
+            with inside(name):
+                check(found.section, found.spec, self.env)
+        with self._lock:
+            return self._checked.setdefault(name, found)
+
+    def _raw(self, name: str) -> TensorRecord | Alias:
+        if name not in self.reader.manifest.index:
+            raise KeyError(f"no tensor {name!r} in {self.path}")
+        return self.reader.record(name)
+
+    def get_tensor(self, name: str, out: Any = None) -> Any:
+        """Decode a tensor; into ``out`` (same dtype and shape, contiguous) when given, which is then returned."""
+        spec = self.record(name).spec
+        flat = np.empty(spec.count, spec.dtype.storage) if out is None else self._framework.flat(out, spec)
+        self.decode_into({name: flat})
+        return self._framework.wrap(flat, spec) if out is None else out
+
+    def get_tensors(self, names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Decode several tensors (default: all) with all threads. Tied names give one array, other equal names one each."""
+        names = self.offset_keys() if names is None else names
+        chosen = set(names)
+        first: dict[int, str] = {}
+        tied: dict[str, str] = {}
+        for name in names:
+            alias = self.alias(name)
+            index = self.reader.manifest.index[name] if alias is None else alias.index
+            if alias is None or alias.tied:
+                owner = first.setdefault(index, name)
+                tied |= {name: owner} if owner != name else {}
+        specs = {name: self.record(name).spec for name in names}
+        flat = {name: np.empty(specs[name].count, specs[name].dtype.storage) for name in names if name not in tied}
+        self.decode_into(flat)
+        found = {name: self._framework.wrap(array, specs[name]) for name, array in flat.items()}
+        return {name: found[tied.get(name, name)] for name in names if name in chosen}
+
+    def get_slice(self, name: str) -> Slice:
+        """Return a view of a tensor that decodes only the blocks that an index meets."""
+        return Slice(self, name, self.record(name))
+
+    def decode_into(self, arrays: Mapping[str, UInts]) -> None:
+        """Decode tensors into flat arrays of storage elements, large ones in pieces, with all threads."""
+        tasks = [(name, *window) for name in arrays for window in self._windows(name)]
+
+        def run(task: tuple[str, int, int]) -> None:
+            name, start, stop = task
+            self.decode_window(name, start, stop, arrays[name][start:stop])
+
+        if len(tasks) == 1 or self._threads == 1:
+            for task in tasks:
+                run(task)
+        else:
+            tasks.sort(key=lambda task: task[1] - task[2])
+            list(self.pool().map(run, tasks))
+
+    def decode_window(self, name: str, start: int, stop: int, out: UInts) -> None:
+        """Decode storage elements start … stop − 1 of a tensor into out."""
+        record = self.record(name)
+        with inside(self.path), inside(name):
+            decode(record.section, record.spec, self.env, start, stop, out)
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return the workers of this file, started when first needed."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = make_pool(max(2, self._threads))
+            assert self._pool is not None
+            return self._pool
+
+    def _windows(self, name: str) -> Iterator[tuple[int, int]]:
+        record = self.record(name)
+        return pieces(record.section, record.spec, self.env)
+
+    def wrap(self, flat: UInts, spec: Spec) -> Any:
+        """Turn flat storage elements into the framework's array."""
+        return self._framework.wrap(flat, spec)
+
+
+class Slice:
+    """A tensor that is decoded where it is indexed, as safetensors' ``PySafeSlice``."""
+
+    def __init__(self, opened: Opened, name: str, record: TensorRecord) -> None:
+        self._opened, self._name, self._record = opened, name, record
+
+    def get_shape(self) -> list[int]:
+        """Return the shape of the whole tensor."""
+        return list(self._record.spec.shape)
+
+    def get_dtype(self) -> str:
+        """Return safetensors' name of the dtype."""
+        return self._record.spec.dtype.name
+
+    def __getitem__(self, index: Any) -> Any:
+        spec = self._record.spec
+        if spec.dtype.bits < 8:
+            raise TypeError(f"{spec.dtype.name} elements are parts of bytes and cannot be sliced; use get_tensor")
+
+        def window(start: int, stop: int, out: UInts) -> None:
+            self._opened.decode_window(self._name, start, stop, out)
+
+        opened = self._opened
+        from wcodec.codecs import unit
+
+        found = read_slice(spec, index, unit(self._record.section, spec, opened.env), opened.env.borrow, window)
+        return opened.wrap(found.reshape(-1), Spec(spec.dtype, found.shape[: len(found.shape) - (spec.dtype.name == "C64")]))

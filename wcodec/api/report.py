@@ -1,0 +1,87 @@
+"""What encoding did, and what a file holds: one row per tensor, and totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wcodec.types import Section, Spec
+
+
+def stored_bytes(section: Section) -> int:
+    """Return the bytes of all streams below a section; shared resources not included."""
+    total = 0
+    for part in section.parts.values():
+        if isinstance(part, Section):
+            total += stored_bytes(part)
+        elif hasattr(part, "size"):
+            total += part.size
+    return total
+
+
+def describe(section: Section) -> str:
+    """Return codecs and nesting in one line, such as ``planes(rans, raw)``; equal neighbours are counted."""
+    inner: list[str] = []
+    for _, part in sorted(section.parts.items(), key=lambda item: item[0] != "symbol"):
+        if isinstance(part, Section):
+            inner.append(describe(part))
+    names = [f"{name}×{inner.count(name)}" if inner.count(name) > 1 else name for name in dict.fromkeys(inner)]
+    return f"{section.codec}({', '.join(names)})" if names else section.codec
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRow:
+    """One tensor of a file. size: stored bytes of its streams. alias: name that it shares data with."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    codec: str
+    size: int
+    raw_size: int
+    lossless: bool
+    digest: str
+    alias: str | None = None
+
+    @property
+    def bits(self) -> float:
+        """Stored bits per element."""
+        count = 1
+        for length in self.shape:
+            count *= length
+        return 8 * self.size / count if count else 0.0
+
+    @classmethod
+    def of(cls, name: str, spec: Spec, section: Section, lossless: bool, digest: bytes) -> TensorRow:
+        """Describe a tensor that has data of its own."""
+        size = stored_bytes(section)
+        return cls(name, spec.dtype.name, list(spec.shape), describe(section), size, spec.size, lossless, digest.hex())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {key: getattr(self, key) for key in self.__slots__} | {"bits": round(self.bits, 4)}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeReport:
+    """What an encode did. source_size, size: whole-file bytes, summed over shards. seconds: wall time. readback: compared before closing."""
+
+    source: str
+    target: str
+    source_size: int
+    size: int
+    seconds: float
+    readback: bool
+    lossless: bool
+    tensors: Sequence[TensorRow]
+
+    @property
+    def ratio(self) -> float:
+        """Encoded size over source size."""
+        return self.size / self.source_size if self.source_size else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        keys = ("source", "target", "source_size", "size", "seconds", "readback", "lossless", "ratio")
+        return {key: getattr(self, key) for key in keys} | {"tensors": [row.to_json() for row in self.tensors]}

@@ -1,0 +1,283 @@
+"""The verbs in C (``wcodec/native``), called through ctypes, which lets other threads run meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from ctypes import POINTER, Structure, byref, c_int, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wcodec.backends.base import Backend, Planes
+from wcodec.coding import rans
+from wcodec.errors import BackendUnavailable, Corrupt
+from wcodec.types import U8, U32, U64, UInts
+
+ABI = 1
+"""WCODEC_ABI of wcodec.h that the declarations below follow."""
+
+ISAS = ("scalar", "avx2", "avx512")
+"""Instruction sets, by the number that the library gives them."""
+
+CONTEXTS = {"none": 0, "classes": 1, "trellis": 2}
+
+
+class _Job(Structure):
+    """wcodec_job."""
+
+    _fields_ = (
+        ("count", c_uint64), ("start", c_uint64), ("cols", c_uint64),
+        ("lanes", c_uint32), ("precision", c_uint32), ("block", c_uint32), ("tile_rows", c_uint32), ("tile_cols", c_uint32),
+        ("context", c_uint32), ("trellis", c_uint32), ("tables", c_uint32), ("column_classes", c_uint32),
+        ("map", c_void_p), ("rows", c_void_p), ("columns", c_void_p),
+    )  # fmt: skip
+
+
+class _Split(Structure):
+    """wcodec_split."""
+
+    _fields_ = (("bytes", c_uint32), ("rest", c_uint32), ("rotate", c_uint32), ("base", c_uint32))
+
+
+_P, _N, _I = c_void_p, c_uint64, c_uint32
+_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "wcodec_set_isa": (c_int, (c_int,)),
+    "wcodec_decode_scratch": (_N, (POINTER(_Job),)),
+    "wcodec_encode_scratch": (_N, (POINTER(_Job),)),
+    "wcodec_rans_decode": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, _P)),
+    "wcodec_rans_join": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, POINTER(_Split), _P, _P)),
+    "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _P)),
+    "wcodec_rans_histogram": (None, (POINTER(_Job), _P, _P, _P)),
+    "wcodec_split_planes": (None, (POINTER(_Split), _P, _N, _P, _P)),
+    "wcodec_join_planes": (None, (POINTER(_Split), _P, _I, _P, _N, _P)),
+    "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
+    "wcodec_unpack_bits": (None, (_P, _I, _N, _I, _N, _P)),
+    "wcodec_same": (c_int, (_P, _P, _N)),
+}
+
+
+def _fits(array: npt.NDArray[Any], kind: Any, size: int) -> bool:
+    """Whether C may take ``size`` items of ``kind`` from array: the last check before pointers."""
+    return array.dtype == kind and array.size >= size and array.flags.c_contiguous
+
+
+def _at(array: npt.NDArray[Any]) -> int:
+    return array.ctypes.data
+
+
+def _pointers(arrays: Sequence[U8]) -> ctypes.Array[c_void_p]:
+    return (c_void_p * 8)(*map(_at, arrays))
+
+
+class NativeBackend(Backend):
+    """C kernels; whatever they do not take goes to numpy."""
+
+    name = "native"
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._isa = 0
+        self.set_isa(ISAS[-1])
+
+    @property
+    def isa(self) -> str:
+        """Instruction set in use."""
+        return ISAS[self._isa]
+
+    def set_isa(self, cap: str) -> str:
+        """Use the best instruction set of this CPU up to ``cap``, in all threads; return it."""
+        if cap not in ISAS:
+            raise BackendUnavailable(f"WCODEC_ISA is {cap!r}, not one of {', '.join(ISAS)}")
+        self._isa = self._library.wcodec_set_isa(ISAS.index(cap))
+        return self.isa
+
+    def rans_histogram(self, job: rans.Job, tokens: U8) -> U64:
+        """Count the tokens of a window per table, [tables, 256]; job.tables is not looked at."""
+        native = _job(job, 0)
+        if native is None or not _fits(tokens, np.uint8, job.order.count):
+            return super().rans_histogram(job, tokens)
+        counts = np.zeros((native.tables, 256), np.uint64)
+        scratch = self._decode_scratch(native)
+        self._library.wcodec_rans_histogram(byref(native), _at(tokens), _at(scratch), _at(counts))
+        return counts
+
+    def rans_encode(self, job: rans.Job, tokens: U8) -> tuple[U32, U32, U8]:
+        """Encode a window's tokens. Returns states [blocks, W], words per block, bytes of the words."""
+        native = _job(job, job.tables.precision)
+        frequencies = job.tables.frequencies
+        if native is None or not _fits(tokens, np.uint8, job.order.count) or not _fits(frequencies, np.uint16, 256 * native.tables):
+            return super().rans_encode(job, tokens)
+        starts, blocks = job.tables.starts(), job.order.blocks
+        states, per_block = np.empty((blocks, native.lanes), np.uint32), np.empty(blocks, np.uint32)
+        words, scratch = np.empty(2 * native.count, np.uint8), np.empty(self._library.wcodec_encode_scratch(byref(native)), np.uint8)
+        total = self._library.wcodec_rans_encode(
+            byref(native), _at(frequencies), _at(starts), _at(tokens), _at(scratch), _at(states), _at(per_block), _at(words)
+        )
+        return states, per_block, words[: 2 * total].copy()
+
+    def rans_decode(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, out: U8) -> None:
+        """Decode a window's tokens into out. lut: ``job.tables.lut()``. Raises Corrupt [E-6, E-7]."""
+        native = _decoding(job, lut, states, offsets, words)
+        if native is None or not _fits(out, np.uint8, job.order.count):
+            return super().rans_decode(job, lut, states, offsets, words, out)
+        scratch = self._decode_scratch(native)
+        _raise_for(
+            self._library.wcodec_rans_decode(
+                byref(native), _at(lut), _at(states), _at(offsets), _at(words), words.size // 2, _at(scratch), _at(out)
+            )
+        )
+
+    def rans_join(
+        self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, base: int, split: Planes, rest: Sequence[U8], out: UInts
+    ) -> None:
+        """Decode a window's tokens, add base, and join them with rest planes into out: rans_decode and join_planes in one pass."""
+        native, count = _decoding(job, lut, states, offsets, words), job.order.count
+        if native is None or out.size != count or not _splits(split, rest, out):
+            return super().rans_join(job, lut, states, offsets, words, base, split, rest, out)
+        scratch, planes = self._decode_scratch(native), _Split(out.itemsize, split.rest, split.rotate, base)
+        _raise_for(
+            self._library.wcodec_rans_join(
+                byref(native), _at(lut), _at(states), _at(offsets), _at(words), words.size // 2, _at(scratch),
+                byref(planes), _pointers(rest), _at(out),
+            )
+        )  # fmt: skip
+
+    def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
+        """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""
+        rest = [np.empty(x.size, np.uint8) for _ in range(split.count)]
+        if not _splits(split, rest, x):
+            return super().split_planes(split, x)
+        symbol: UInts = np.empty(x.size, np.uint8 if split.bits - split.rest <= 8 else np.uint16)
+        planes = _Split(x.itemsize, split.rest, split.rotate, 0)
+        self._library.wcodec_split_planes(byref(planes), _at(x), x.size, _at(symbol), _pointers(rest))
+        return symbol, rest
+
+    def join_planes(self, split: Planes, symbol: UInts, rest: Sequence[U8], out: UInts) -> None:
+        """Join symbols and rest planes into out."""
+        if not _splits(split, rest, out) or symbol.itemsize > 2 or not _fits(symbol, symbol.dtype, out.size):
+            return super().join_planes(split, symbol, rest, out)
+        planes = _Split(out.itemsize, split.rest, split.rotate, 0)
+        self._library.wcodec_join_planes(byref(planes), _at(symbol), symbol.itemsize, _pointers(rest), out.size, _at(out))
+
+    def pack_bits(self, x: UInts, width: int, base: int) -> U8:
+        """Pack (x − base) mod 2^n, which fit ``width`` bits, without gaps."""
+        if not x.flags.c_contiguous:
+            return super().pack_bits(x, width, base)
+        out = np.empty(-(-x.size * width // 8), np.uint8)
+        self._library.wcodec_pack_bits(_at(x), x.itemsize, x.size, width, base, _at(out))
+        return out
+
+    def unpack_bits(self, data: U8, width: int, base: int, out: UInts) -> None:
+        """Unpack values of ``width`` bits, the first at bit 0 of data, add base and store them in out."""
+        if not out.flags.c_contiguous or not _fits(data, np.uint8, -(-out.size * width // 8)):
+            return super().unpack_bits(data, width, base, out)
+        self._library.wcodec_unpack_bits(_at(data), out.itemsize, out.size, width, base, _at(out))
+
+    def same(self, a: UInts, b: UInts) -> bool:
+        """Compare two arrays of one dtype and size bit for bit."""
+        if a.dtype != b.dtype or a.shape != b.shape or not (a.flags.c_contiguous and b.flags.c_contiguous):
+            return super().same(a, b)
+        return bool(self._library.wcodec_same(_at(a), _at(b), a.nbytes))
+
+    def _decode_scratch(self, job: _Job) -> U8:
+        """Return what decoding and counting need besides the arrays; nothing without a trellis."""
+        return np.empty(self._library.wcodec_decode_scratch(byref(job)), np.uint8) if job.trellis else _NOTHING
+
+
+_NOTHING = np.empty(0, np.uint8)
+
+
+def _raise_for(rules: int) -> None:
+    if rules & 2:
+        raise Corrupt("a symbol chose an unused table", rule="E-7")
+    if rules:
+        raise Corrupt("entropy-coded words do not end where the block ends", rule="E-6")
+
+
+def _splits(split: Planes, rest: Sequence[U8], x: UInts) -> bool:
+    """Whether C may split or join x like this."""
+    return (
+        x.itemsize * 8 == split.bits
+        and x.flags.c_contiguous
+        and len(rest) == split.count
+        and all(_fits(plane, np.uint8, x.size) for plane in rest)
+    )
+
+
+def _job(job: rans.Job, precision: int) -> _Job | None:
+    """Describe a job to C, or return None when it is not one for C."""
+    order, context = job.order, job.context
+    if order.lanes not in (1, 4, 32) or order.block % 128 or (not order.block and order.tile[1] % (4 * order.lanes)):
+        return None
+    tables, classes, maps, rows, columns = 1 + (context.kind == "trellis"), 0, None, None, None
+    if context.map is not None:
+        if context.kind != "classes" or not order.cols:
+            return None
+        tables, classes, maps = context.tables, context.map.shape[1], context.map
+        rows, columns = context.rows, context.columns
+        last_row = -(-(job.start + order.count) // order.cols)
+        if not (
+            _fits(maps, np.uint8, 1)
+            and (rows is None or _fits(rows, np.uint8, last_row))
+            and (columns is None or _fits(columns, np.uint8, order.cols))
+        ):
+            return None
+    return _Job(
+        order.count, job.start, order.cols, order.lanes, precision, order.block, order.tile[0], order.tile[1],
+        CONTEXTS[context.kind], context.trellis, tables, classes,
+        None if maps is None else _at(maps), None if rows is None else _at(rows), None if columns is None else _at(columns),
+    )  # fmt: skip
+
+
+def _decoding(job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8) -> _Job | None:
+    native = _job(job, job.tables.precision)
+    if native is None:
+        return None
+    blocks = job.order.blocks
+    fit = (
+        _fits(lut, np.uint32, native.tables << native.precision)
+        and _fits(states, np.uint32, blocks * native.lanes)
+        and _fits(offsets, np.uint32, blocks + 1)
+        and _fits(words, np.uint8, 0)
+    )
+    return native if fit else None
+
+
+def _candidates() -> Iterator[Path]:
+    """Yield where the library may be: beside the package, or where an editable install put it."""
+    names = ("_wcodec.so", "_wcodec.dll")
+    for place in sys.modules["wcodec"].__path__:
+        yield from (Path(place) / "native" / name for name in names)
+    try:
+        files = importlib.metadata.files("wcodec") or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    yield from (Path(str(file.locate())) for file in files if file.name in names)
+
+
+def load() -> NativeBackend:
+    """Load the library; WCODEC_ISA caps its instruction set. Raises BackendUnavailable with the reason."""
+    path = next((path for path in _candidates() if path.is_file()), None)
+    if path is None:
+        raise BackendUnavailable("wcodec was installed without its native library (no C compiler was found, or this is a source tree)")
+    try:
+        library = ctypes.CDLL(str(path))
+        library.wcodec_abi.restype, library.wcodec_abi.argtypes = c_int, ()
+        abi = library.wcodec_abi()
+    except (OSError, AttributeError) as error:
+        raise BackendUnavailable(f"the native library does not load: {error}") from error
+    if abi != ABI:
+        raise BackendUnavailable(f"the native library is stale (ABI {abi}, this wcodec needs {ABI}): install wcodec again", at=str(path))
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    backend = NativeBackend(library)
+    if cap := os.environ.get("WCODEC_ISA"):
+        backend.set_isa(cap)
+    return backend

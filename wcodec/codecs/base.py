@@ -1,0 +1,227 @@
+"""What a codec is, and how sections of any codec are checked and decoded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+import numpy as np
+
+from wcodec.backends import Backend
+from wcodec.errors import Corrupt, LimitExceeded, UnknownCodec
+from wcodec.types import U8, DType, Part, Ref, Resource, Section, Spec, UInts
+
+MAX_DEPTH = 8
+MAX_PARTS = 256
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOf:
+    """A part that must be a stream, of ``size`` bytes unless None; ``rule`` is broken by another size."""
+
+    size: int | None = None
+    rule: str = "C-20"
+
+
+Expected: TypeAlias = Spec | StreamOf
+
+
+def _no_resource(index: int) -> Resource:
+    raise Corrupt(f"reference to resource {index}, and there are none", rule="C-19")
+
+
+@dataclass(slots=True, eq=False)
+class Env:
+    """What codecs work with: a backend, the codecs known, the file's resources, workers and reusable memory.
+
+    decoded: bytes that sections may still decode to (``Limits``). workers: map over independent pieces of one tensor.
+    """
+
+    backend: Backend
+    codecs: Mapping[str, Codec]
+    resource: Callable[[int], Resource] = _no_resource
+    decoded: int = 2**63
+    workers: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]] = map
+    parallel: int = 1
+    _arrays: dict[int, UInts] = field(default_factory=dict, init=False)
+    _free: dict[int, list[U8]] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    @contextmanager
+    def borrow(self, count: int, dtype: np.dtype[Any]) -> Iterator[UInts]:
+        """Lend an uninitialised array; memory is reused, so that decoding touches few fresh pages."""
+        size = max(1 << 12, 1 << (count * dtype.itemsize - 1).bit_length()) if count else 1 << 12
+        with self._lock:
+            free = self._free.setdefault(size, [])
+            buffer = free.pop() if free else None
+        if buffer is None:
+            buffer = np.empty(size, np.uint8)
+        try:
+            yield buffer[: count * dtype.itemsize].view(dtype)
+        finally:
+            with self._lock:
+                free.append(buffer)
+
+    def spread(self, workers: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]], parallel: int) -> Env:
+        """Return this environment with workers for the pieces of one tensor; memory and limits stay shared."""
+        wide = replace(self, workers=workers, parallel=parallel)
+        wide._free, wide._lock = self._free, self._lock
+        return wide
+
+    def spend(self, size: int) -> None:
+        """Count decoded bytes against the caller's limits. Raises LimitExceeded."""
+        with self._lock:
+            self.decoded -= size
+            if self.decoded < 0:
+                raise LimitExceeded("decoding needs more bytes than the limits allow for a file of this size (see Limits)")
+
+    def shared(self, ref: Ref, spec: Spec) -> UInts:
+        """Decode a resource once and return its storage elements."""
+        with self._lock:
+            known = self._arrays.get(ref.index)
+        if known is None:
+            resource = self.resource(ref.index)
+            known = decode_all(resource.section, resource.spec, self)
+            with self._lock:
+                known = self._arrays.setdefault(ref.index, known)
+        if known.size != spec.count:
+            raise Corrupt(f"resource {ref.index} is not {spec}", rule="C-23")
+        return known
+
+
+class Codec(ABC):
+    """One way to store an array as a section.
+
+    name: on the wire, its spec page and its file. since: first minor version. exact: decoded bits are fully determined.
+    max_parts: cap on parts (C-22). examples: encoder options that tests and fixtures exercise.
+    """
+
+    name: ClassVar[str]
+    since: ClassVar[int] = 0
+    exact: ClassVar[bool] = True
+    max_parts: ClassVar[int] = MAX_PARTS
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+
+    @abstractmethod
+    def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
+        """Check the params and return what every part must be. Raises Corrupt with the page's rule."""
+
+    @abstractmethod
+    def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        """Write storage elements start … stop − 1 (flat, C order) to out. The section has passed ``check``."""
+
+    @abstractmethod
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        """Encode an array's storage elements (flat). Raises EncodeError when this codec cannot hold them."""
+
+    def suits(self, spec: Spec) -> bool:
+        """Tell whether encode takes arrays of this dtype."""
+        return True
+
+    def unit(self, section: Section, spec: Spec, env: Env) -> int:
+        """Elements that decode together: a window that begins and ends at multiples of it wastes nothing."""
+        return 1
+
+
+def find(section: Section, env: Env) -> Codec:
+    """Return the codec of a section. Raises UnknownCodec [C-24]."""
+    codec = env.codecs.get(section.codec)
+    if codec is None:
+        raise UnknownCodec(f"codec {section.codec!r} is not known to this version of wcodec", rule="C-24")
+    return codec
+
+
+def check(part: Part, spec: Spec, env: Env, depth: int = 1) -> None:
+    """Check a section and everything below it before anything is allocated, and count its decoded bytes.
+
+    Raises Corrupt, UnknownCodec, LimitExceeded.
+    """
+    if depth > MAX_DEPTH:
+        raise Corrupt(f"sections nest deeper than {MAX_DEPTH}", rule="C-21")
+    if isinstance(part, Ref):
+        resource = env.resource(part.index)
+        if resource.spec != spec:
+            raise Corrupt(f"resource {part.index} is {resource.spec}, expected {spec}", rule="C-23")
+        return check(resource.section, resource.spec, env, depth + 1)
+    if not isinstance(part, Section):
+        raise Corrupt("a stream stands where a section is expected", rule="C-20")
+    codec = find(part, env)
+    env.spend(spec.size)
+    expected = codec.parts(part, spec)
+    if len(part.parts) > codec.max_parts:
+        raise Corrupt(f"{len(part.parts)} parts, at most {codec.max_parts}", rule="C-22")
+    if part.parts.keys() != expected.keys():
+        raise Corrupt(f"{codec.name} has parts {sorted(part.parts)}, expected {sorted(expected)}", rule="C-20")
+    for name, want in expected.items():
+        child = part.parts[name]
+        if isinstance(want, Spec):
+            check(child, want, env, depth + 1)
+        elif isinstance(child, Section | Ref):
+            raise Corrupt(f"part {name!r} of {codec.name} must be a stream", rule="C-20")
+        elif want.size is not None and child.size != want.size:
+            raise Corrupt(f"part {name!r} of {codec.name} has {child.size} bytes, expected {want.size}", rule=want.rule)
+    return None
+
+
+def decode(part: Part, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+    """Decode storage elements start … stop − 1 of a checked section or resource into out."""
+    if start == stop:
+        return
+    if isinstance(part, Ref):
+        out[:] = env.shared(part, spec)[start:stop]
+    else:
+        assert isinstance(part, Section)
+        find(part, env).decode(part, spec, env, start, stop, out)
+
+
+def decode_all(part: Part, spec: Spec, env: Env) -> UInts:
+    """Decode a checked section to a new flat array of storage elements."""
+    out = np.empty(spec.count, spec.dtype.storage)
+    decode(part, spec, env, 0, out.size, out)
+    return out
+
+
+def unit(part: Part, spec: Spec, env: Env) -> int:
+    """Return the elements of a section that decode together."""
+    return find(part, env).unit(part, spec, env) if isinstance(part, Section) else 1
+
+
+@contextmanager
+def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Iterator[UInts]:
+    """Lend storage elements start … stop − 1, straight from the stored bytes where they are raw."""
+    if isinstance(part, Section) and part.codec == "raw":
+        size = spec.dtype.storage.itemsize
+        with stream_of(part, "data").read(start * size, stop * size) as data:
+            yield data.view(spec.dtype.storage) if size == 1 else np.frombuffer(data, spec.dtype.storage)
+        return
+    with env.borrow(stop - start, spec.dtype.storage) as out:
+        decode(part, spec, env, start, stop, out)
+        yield out
+
+
+def stream_of(section: Section, name: str) -> Any:
+    """Return a part that ``check`` has found to be a stream."""
+    return section.parts[name]
+
+
+def storage_spec(spec: Spec, dtype: DType) -> Spec:
+    """Return the spec of a part with one element per storage element, in their shape."""
+    return Spec(dtype, spec.storage_shape)
+
+
+def stored_size(section: Section) -> int:
+    """Estimate the bytes that a section takes in a file: streams, padding, extents, checksums and the record's share."""
+    size = 24 + len(section.codec) + sum(len(key) + 4 for key in section.params)
+    for name, part in section.parts.items():
+        size += len(name) + 4
+        if isinstance(part, Section):
+            size += stored_size(part)
+        elif not isinstance(part, Ref):
+            size += part.size if part.size <= 256 else -(-part.size // 64) * 64 + 16 + 8 * -(-part.size // 2**20)
+    return size

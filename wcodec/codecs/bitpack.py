@@ -1,0 +1,60 @@
+"""bitpack: unsigned integers of k bits each (spec/codecs/bitpack.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
+from wcodec.codecs.params import uint
+from wcodec.errors import Corrupt
+from wcodec.types import MemoryStream, Section, Spec, UInts
+
+GROUP = 8
+"""Values that fill whole bytes, whatever their width."""
+
+
+class Bitpack(Codec):
+    """Stores (x − base) in as many bits as the spread needs."""
+
+    name = "bitpack"
+
+    def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
+        bits = 8 * spec.dtype.storage.itemsize
+        width = uint(section.params, "bits", 1, bits, "BITPACK-1")
+        uint(section.params, "base", 0, 2**bits - 1, "BITPACK-1", default=0)
+        return {"data": StreamOf(-(-spec.count * width // 8), "BITPACK-2")}
+
+    def unit(self, section: Section, spec: Spec, env: Env) -> int:
+        return GROUP
+
+    def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        width, base = section.params["bits"], section.params.get("base", 0)
+        first = start // GROUP * GROUP
+        with stream_of(section, "data").read(first * width // 8, -(-stop * width // 8)) as data:
+            if stop == spec.count and (used := stop * width % 8) and int(data[-1]) >> used:
+                raise Corrupt("bits after the last value are not zero", rule="BITPACK-3")
+            if first == start:
+                env.backend.unpack_bits(data, width, base, out)
+                return
+            with env.borrow(stop - first, out.dtype) as wide:
+                env.backend.unpack_bits(data, width, base, wide)
+                out[:] = wide[start - first :]
+
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        base, width = spread(x)
+        return Section(
+            "bitpack",
+            {"bits": width} | ({"base": base} if base else {}),
+            {"data": MemoryStream(env.backend.pack_bits(x, width, base))},
+        )
+
+
+def spread(x: UInts) -> tuple[int, int]:
+    """Return the minimum and the bits that all differences to it need (at least 1)."""
+    if not x.size:
+        return 0, 1
+    low = int(np.min(x))
+    return low, max(1, (int(np.max(x)) - low).bit_length())

@@ -1,0 +1,61 @@
+"""concat: parts joined along axis 0 (spec/codecs/concat.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from math import lcm
+from typing import Any
+
+from wcodec.codecs import base
+from wcodec.codecs.base import Codec, Env, Expected
+from wcodec.codecs.params import uints
+from wcodec.errors import Corrupt, EncodeError
+from wcodec.types import Part, Section, Spec, UInts
+
+MAX_PARTS = 65_536
+
+
+class Concat(Codec):
+    """Stores parts of an array each in a section of its own. Options: lengths (along axis 0), codec (of every part)."""
+
+    name = "concat"
+    max_parts = MAX_PARTS
+    examples: tuple[Mapping[str, Any], ...] = ({"codec": "raw"}, {"codec": "bitpack"})
+
+    def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
+        lengths = uints(section.params, "lengths", 0, 2**63, "CONCAT-1", range(1, MAX_PARTS + 1))
+        if not spec.shape or sum(lengths) != spec.shape[0]:
+            raise Corrupt(f"parts of lengths {lengths[:8]} do not make {spec}", rule="CONCAT-1")
+        return {str(i): Spec(spec.dtype, (length, *spec.shape[1:])) for i, length in enumerate(lengths)}
+
+    def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        for part, its, begin, end in _extents(section, spec):
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                base.decode(part, its, env, low - begin, high - begin, out[low - start : high - start])
+
+    def unit(self, section: Section, spec: Spec, env: Env) -> int:
+        # Windows cut where every part may be cut; parts of one shape and coding have one unit, others fall back to whole parts.
+        units = {base.unit(part, its, env) for part, its, begin, end in _extents(section, spec) if begin != end}
+        return min(lcm(*units), max(1, spec.count)) if units else 1
+
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        if not spec.shape:
+            raise EncodeError("concat takes arrays with at least one dimension")
+        half = spec.shape[0] // 2
+        lengths = options.get("lengths") or [half, spec.shape[0] - half]
+        encode, at, parts = options["encode"] if "encode" in options else env.codecs[options["codec"]].encode, 0, {}
+        for i, length in enumerate(lengths):
+            its = Spec(spec.dtype, (length, *spec.shape[1:]))
+            parts[str(i)] = encode(x[at : at + its.count], its, env)
+            at += its.count
+        return Section("concat", {"lengths": list(lengths)}, parts)
+
+
+def _extents(section: Section, spec: Spec) -> Iterator[tuple[Part, Spec, int, int]]:
+    """Yield every part with its spec and its flat range of storage elements."""
+    specs = [Spec(spec.dtype, (length, *spec.shape[1:])) for length in section.params["lengths"]]
+    ends = list(accumulate(its.count for its in specs))
+    for i, (its, end) in enumerate(zip(specs, ends, strict=True)):
+        yield section.parts[str(i)], its, end - its.count, end

@@ -1,0 +1,37 @@
+"""const: an array whose storage elements are all equal (spec/codecs/const.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from wcodec.codecs.base import Codec, Env, Expected
+from wcodec.codecs.params import blob
+from wcodec.errors import EncodeError
+from wcodec.types import Section, Spec, UInts
+
+
+class Const(Codec):
+    """Stores one value."""
+
+    name = "const"
+
+    def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
+        blob(section.params, "value", spec.dtype.storage.itemsize, "CONST-1")
+        return {}
+
+    def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        out[:] = np.frombuffer(section.params["value"], out.dtype)[0]
+
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        if not is_constant(x):
+            raise EncodeError("const takes arrays with one distinct value")
+        return Section("const", {"value": x[:1].tobytes() if x.size else bytes(spec.dtype.storage.itemsize)})
+
+
+def is_constant(x: UInts) -> bool:
+    """Tell whether all elements have the same bits."""
+    step = 1 << 16
+    return all(bool((x[at : at + step] == x[0]).all()) for at in range(0, x.size, step))

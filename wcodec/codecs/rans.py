@@ -1,0 +1,375 @@
+"""rans: entropy-coded unsigned integers (spec/codecs/rans.md, spec/entropy.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from wcodec.codecs import base
+from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
+from wcodec.codecs.params import blob, flag, uint, uints
+from wcodec.coding import tokens
+from wcodec.coding.rans import LOW, Context, Job, Order
+from wcodec.coding.tables import UNUSED, Tables, checked_tables
+from wcodec.coding.tokens import Alphabet
+from wcodec.errors import Corrupt, EncodeError
+from wcodec.types import DTYPES, U8, U32, MemoryStream, Part, Section, Spec, UInts
+
+BLOCK = 1 << 16
+"""Symbols of a block by default: its 100 bytes are then 0.1 % of a BF16 tensor's."""
+WIDEST_TABLE = 514
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The params of a section, checked against its spec."""
+
+    order: Order
+    precision: int
+    alphabet: Alphabet
+    kind: str
+    trellis: int
+    classes: tuple[int, int]
+    tables: int
+    table_size: int | None
+    outliers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What decoding any window needs: look-up, initial states, first words of blocks, byte where words begin, escapes before blocks."""
+
+    job: Job
+    lut: U32
+    states: U32
+    offsets: U32
+    words_at: int
+    escapes: U32 | None
+
+
+def matrix(spec: Spec) -> tuple[int, int]:
+    """Return rows and columns of the section's matrix."""
+    rows = spec.storage_shape[0] if len(spec.storage_shape) > 1 else 1
+    return rows, spec.count // rows if rows else 0
+
+
+def wire(section: Section, spec: Spec) -> Wire:
+    """Check the params. Raises Corrupt [RANS-1, RANS-2, E-8]."""
+    p, rule = section.params, "RANS-1"
+    if spec.dtype.name not in ("U8", "U16", "U32"):
+        raise Corrupt(f"rans decodes to U8, U16 or U32, not {spec.dtype.name}", rule=rule)
+    precision, lanes = uint(p, "precision", 8, 12, rule), uint(p, "lanes", 0, 5, rule, default=5)
+    if lanes not in (0, 2, 5) or ("tile" in p) == ("block" in p) or ("trellis" in p and "classes" in p):
+        raise Corrupt("params 'lanes', 'block', 'tile' and the context exclude each other", rule=rule)
+    cols = matrix(spec)[1]
+    if "block" in p:
+        order = Order(spec.count, cols, 1 << lanes, block=128 * uint(p, "block", 1, 1024, rule))
+    else:
+        high, wide = uints(p, "tile", 1, 2**17, rule, range(2, 3))
+        if wide % (4 << lanes) or high * wide > 2**17:
+            raise Corrupt(f"tile {high} × {wide} with {1 << lanes} lanes", rule=rule)
+        order = Order(spec.count, cols, 1 << lanes, tile=(high, wide))
+    trellis = uint(p, "trellis", 2, 8, rule) if "trellis" in p else 0
+    classes, tables = _classes(section) if "classes" in p else ((0, 0), 2 if trellis else 1)
+    if ("escape" in p) != ("outliers" in p) or ("map" in p) != ("classes" in p):
+        raise Corrupt("'escape' goes with 'outliers', 'map' with 'classes'", rule=rule)
+    escape = uint(p, "escape", 0, 255, rule, default=0) if "escape" in p else -1
+    if trellis and escape > 0 and escape % 2:
+        raise Corrupt("an escape of a trellis must be even", rule=rule)
+    if tables << precision > 2**16:
+        raise Corrupt(f"{tables} tables of {precision} bits", rule="E-8")
+    bits = uint(p, "bits", 1, 16, rule) if "bits" in p else 0
+    alphabet = Alphabet(bits, uint(p, "base", 0, 2**32 - 1, rule, default=0), flag(p, "zero", rule), escape, bool(trellis))
+    size = uint(p, "table_size", 0, 2**32 - 1, rule) if "table_size" in p else None
+    outliers = uint(p, "outliers", 0, 2**32 - 1, rule, default=0)
+    kind = "trellis" if trellis else "classes" if "classes" in p else "none"
+    return Wire(order, precision, alphabet, kind, trellis, classes, tables, size, outliers)
+
+
+def _classes(section: Section) -> tuple[tuple[int, int], int]:
+    rows, columns = uints(section.params, "classes", 1, 256, "RANS-1", range(2, 3))
+    if rows * columns > 4096:
+        raise Corrupt(f"{rows} × {columns} classes", rule="RANS-1")
+    return (rows, columns), 1 + max(blob(section.params, "map", rows * columns, "RANS-1"))
+
+
+class Rans(Codec):
+    """Stores integers as tokens of a static table.
+
+    Options: precision (12), lanes (log2; by count), block (symbols), tile, bits (raw low bits), trellis (v), classes (map, rows, columns),
+    tables (a Tables and the part that holds it, shared by several sections).
+    """
+
+    name = "rans"
+    examples = (
+        {},
+        {"precision": 8, "lanes": 0},
+        {"precision": 10, "lanes": 2, "bits": 3, "block": 256},
+        {"trellis": 3, "tile": (4, 128)},
+        {"trellis": 5, "bits": 2},
+        {"classes": "halves"},
+    )
+
+    def suits(self, spec: Spec) -> bool:
+        return spec.dtype.name in ("U8", "U16", "U32")
+
+    def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
+        w, (rows, cols) = wire(section, spec), matrix(spec)
+        found: dict[str, Expected] = {"data": StreamOf()}
+        if w.table_size is not None:
+            found["tables"] = Spec.of("U8", w.table_size)
+        if w.alphabet.bits:
+            found["rest"] = Spec.of("U8" if w.alphabet.bits <= 8 else "U16", spec.count)
+        if w.alphabet.escape >= 0:
+            found["outliers"], found["counts"] = Spec.of("U32", w.outliers), Spec.of("U32", w.order.blocks)
+        if w.classes[0] > 1:
+            found["rows"] = Spec.of("U8", rows)
+        if w.classes[1] > 1:
+            found["columns"] = Spec.of("U8", cols)
+        return found
+
+    def unit(self, section: Section, spec: Spec, env: Env) -> int:
+        return max(1, wire(section, spec).order.unit)
+
+    def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        w = wire(section, spec)
+        first, last = start // w.order.unit, -(-stop // w.order.unit)
+        begin, end = first * w.order.unit, min(last * w.order.unit, spec.count)
+        with ExitStack() as stack:
+            whole = out if (begin, end) == (start, stop) else stack.enter_context(env.borrow(end - begin, out.dtype))
+            if w.alphabet.plain and whole.itemsize == 1:
+                self._tokens(section, spec, env, first, last, whole)
+            else:
+                found = stack.enter_context(env.borrow(end - begin, np.dtype(np.uint8)))
+                self._tokens(section, spec, env, first, last, found)
+                self._join(section, w, env, (first, last, begin, end), found, whole)
+            if whole is not out:
+                out[:] = whole[start - begin : stop - begin]
+
+    def _tokens(self, section: Section, spec: Spec, env: Env, first: int, last: int, out: U8) -> None:
+        head = self.head(section, spec, env)
+        job, lut, states, offsets, (low, high) = window(head, first, last)
+        with stream_of(section, "data").read(low, high) as words:
+            env.backend.rans_decode(job, lut, states, offsets, words, out)
+
+    def _join(self, section: Section, w: Wire, env: Env, at: tuple[int, int, int, int], found: U8, out: UInts) -> None:
+        """Turn the tokens of units first … last − 1 into values: raw bits, escapes, base."""
+        first, last, begin, end = at
+        with ExitStack() as stack:
+            raw, values = None, np.empty(0, np.uint32)
+            if w.alphabet.bits:
+                its = Spec.of("U8" if w.alphabet.bits <= 8 else "U16", w.order.count)
+                raw = stack.enter_context(base.decoded(section.parts["rest"], its, env, begin, end))
+            if w.alphabet.escape >= 0:
+                values = self._outliers(section, w, env, first, last, found)
+            w.alphabet.join(found, raw, values, out)
+
+    def _outliers(self, section: Section, w: Wire, env: Env, first: int, last: int, found: U8) -> U32:
+        """Return the escaped values of a window in element order. Raises Corrupt [RANS-3]."""
+        before = section.memo["head"].escapes
+        low, high = first * w.order.blocks_per_unit, last * w.order.blocks_per_unit
+        order, escaped = w.order.window(first, last), w.alphabet.escapes(found)
+        elements = [order.elements(b)[1] for b in range(order.blocks)]
+        counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
+        if not np.array_equal(counts, np.diff(before[low : high + 1])):
+            raise Corrupt("a block does not hold its count of escapes", rule="RANS-3")
+        values = np.empty(int(counts.sum()), np.uint32)
+        base.decode(section.parts["outliers"], Spec.of("U32", w.outliers), env, int(before[low]), int(before[high]), values)
+        if w.order.block:
+            return values
+        spread = np.empty(found.size, np.uint32)
+        where = np.concatenate([at[escaped[at].view(bool)] for at in elements]) if elements else np.empty(0, np.intp)
+        spread[where.astype(np.intp)] = values
+        return spread[escaped.view(bool)]
+
+    def head(self, section: Section, spec: Spec, env: Env) -> Head:
+        """Read and check once what every window needs. Raises Corrupt [E-1 … E-5, RANS-2, RANS-3]."""
+        head = section.memo.get("head")
+        if head is None:
+            head = section.memo["head"] = _read_head(section, spec, env, wire(section, spec))
+        assert isinstance(head, Head)
+        return head
+
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        if not self.suits(spec):
+            raise EncodeError(f"rans takes U8, U16 and U32, not {spec.dtype.name}")
+        rows, cols = matrix(spec)
+        order = _order(spec.count, cols, options)
+        context, parts = _context(rows, cols, env, options)
+        bits, trellis = options.get("bits", 0), options.get("trellis", 0)
+        alphabet = _alphabet(x, bits, bool(trellis))
+        params: dict[str, Any] = {"precision": options.get("precision", 12)}
+        params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
+        params |= {"block": order.block // 128} if order.block else {"tile": list(order.tile)}
+        if alphabet.plain and x.itemsize == 1:
+            symbols = x
+        else:
+            symbols, raw, outliers, escaped = alphabet.split(x)
+            _add_alphabet(params, parts, alphabet, order, env, raw, outliers, escaped)
+        if trellis:
+            params["trellis"] = trellis
+        if context.map is not None:
+            params |= {"classes": list(context.map.shape), "map": context.map.tobytes()}
+        data, shared = encode_tokens(order, context, params["precision"], symbols, env, options.get("tables"))
+        if shared is not None:
+            params["table_size"], parts["tables"] = shared
+        parts["data"] = MemoryStream(data)
+        return Section("rans", params, parts)
+
+
+def window(head: Head, first: int, last: int) -> tuple[Job, U32, U32, U32, tuple[int, int]]:
+    """Return job, look-up, states, offsets and byte range of the words of units first … last − 1."""
+    order = head.job.order
+    low, high = first * order.blocks_per_unit, last * order.blocks_per_unit
+    offsets = head.offsets[low : high + 1] - head.offsets[low]
+    job = Job(order.window(first, last), head.job.context, head.job.tables, first * order.unit)
+    at = head.words_at + 2 * int(head.offsets[low])
+    return job, head.lut, head.states[low:high], offsets, (at, at + 2 * int(offsets[-1]))
+
+
+def _read_head(section: Section, spec: Spec, env: Env, w: Wire) -> Head:
+    stream, blocks = stream_of(section, "data"), w.order.blocks
+    fixed = 4 * max(blocks - 1, 0) + 4 * blocks * w.order.lanes
+    with stream.read(0, min(stream.size, fixed + (WIDEST_TABLE * w.tables if w.table_size is None else 0))) as view:
+        start = view.tobytes()
+    if w.table_size is None:
+        tables, used = Tables.unpack(start[: WIDEST_TABLE * w.tables], w.tables, w.precision)
+    else:
+        shared = base.decode_all(section.parts["tables"], Spec.of("U8", w.table_size), env)
+        tables, used = checked_tables(shared, w.tables, w.precision), 0
+    words_at = used + fixed
+    if words_at > stream.size or (stream.size - words_at) % 2 or (stream.size - words_at) // 2 >= 2**32:
+        raise Corrupt(f"entropy stream of {stream.size} bytes, {words_at} before its words", rule="E-3")
+    numbers = np.frombuffer(start, np.uint32, fixed // 4, used) if fixed else np.empty(0, np.uint32)
+    offsets = np.zeros(blocks + 1, np.uint32)
+    offsets[1:-1], offsets[-1] = numbers[: max(blocks - 1, 0)], (stream.size - words_at) // 2
+    states = numbers[max(blocks - 1, 0) :].reshape(blocks, w.order.lanes).copy()
+    if (offsets[1:] < offsets[:-1]).any() or (np.diff(offsets) > w.order.sizes()).any():
+        raise Corrupt("word offsets of blocks decrease or leave a block more words than symbols", rule="E-4")
+    if (states < LOW).any():
+        raise Corrupt("an initial state is below 2^16", rule="E-5")
+    job = Job(w.order, _read_context(section, spec, env, w), tables)
+    escapes = None
+    if w.alphabet.escape >= 0:
+        counts = base.decode_all(section.parts["counts"], Spec.of("U32", blocks), env)
+        total = np.concatenate(([0], np.cumsum(counts, dtype=np.uint64)))
+        if int(total[-1]) != w.outliers:
+            raise Corrupt(f"escapes of the blocks sum to {int(total[-1])}, not {w.outliers}", rule="RANS-3")
+        escapes = total.astype(np.uint32)
+    return Head(job, tables.lut(), states, offsets, words_at, escapes)
+
+
+def _read_context(section: Section, spec: Spec, env: Env, w: Wire) -> Context:
+    if w.kind != "classes":
+        return Context("trellis", w.trellis) if w.trellis else Context()
+    rows, columns = None, None
+    lengths = matrix(spec)
+    if w.classes[0] > 1:
+        rows = _class_part(section, "rows", lengths[0], w.classes[0], env)
+    if w.classes[1] > 1:
+        columns = _class_part(section, "columns", lengths[1], w.classes[1], env)
+    return Context("classes", 0, np.frombuffer(section.params["map"], np.uint8).reshape(w.classes), rows, columns)
+
+
+def _class_part(section: Section, name: str, count: int, classes: int, env: Env) -> U8:
+    found: U8 = base.decode_all(section.parts[name], Spec.of("U8", count), env)
+    if found.size and int(found.max()) >= classes:
+        raise Corrupt(f"a class of {name} is not below {classes}", rule="RANS-2")
+    return found
+
+
+def _order(count: int, cols: int, options: Mapping[str, Any]) -> Order:
+    lanes = options.get("lanes")
+    if lanes is None:
+        lanes = 5 if count >= 8192 or "tile" in options else 2 if count >= 256 else 0
+    if "tile" in options:
+        return Order(count, cols, 1 << lanes, tile=options["tile"])
+    block = min(options.get("block", BLOCK), -(-max(count, 1) // 128) * 128)
+    return Order(count, cols, 1 << lanes, block=block)
+
+
+def _context(rows: int, cols: int, env: Env, options: Mapping[str, Any]) -> tuple[Context, dict[str, Part]]:
+    """Return the context that the options ask for, and its parts."""
+    if "trellis" in options:
+        return Context("trellis", options["trellis"]), {}
+    if "classes" not in options:
+        return Context(), {}
+    classes = options["classes"]
+    if classes == "halves":  # the example that every test can use: two classes of rows, two of columns
+        table = np.array([[0, 1], [1, 2]], np.uint8)
+        classes = (table, np.arange(rows) * 2 // max(rows, 1), np.arange(cols) * 2 // max(cols, 1))
+    table, of_rows, of_columns = classes
+    parts: dict[str, Part] = {}
+    for name, count, its in (("rows", table.shape[0], of_rows), ("columns", table.shape[1], of_columns)):
+        if count > 1:
+            from wcodec.codecs.smallest import smallest
+
+            parts[name] = smallest(its.astype(np.uint8), Spec.of("U8", its.size), env)
+    kept = [None if count == 1 else its.astype(np.uint8) for count, its in zip(table.shape, (of_rows, of_columns), strict=True)]
+    return Context("classes", 0, table, *kept), parts
+
+
+def _alphabet(x: UInts, bits: int, trellis: bool) -> Alphabet:
+    if x.itemsize == 1:
+        return Alphabet(bits, trellis=trellis)
+    h = x >> x.dtype.type(bits + trellis)
+    if x.size and int(h.max()) >= 2**20:
+        raise EncodeError(f"values up to {int(x.max())} need more raw bits than {bits}")
+    base_, zero, escape = tokens.fit(np.bincount(h).astype(np.uint64), trellis)
+    return Alphabet(bits, base_, zero, escape, trellis)
+
+
+def _add_alphabet(
+    params: dict[str, Any], parts: dict[str, Part], alphabet: Alphabet, order: Order, env: Env, raw: UInts, outliers: U32, escaped: U8
+) -> None:
+    """Put the alphabet's params and parts in place."""
+    from wcodec.codecs.smallest import smallest
+
+    params |= {"base": alphabet.base} if alphabet.base else {}
+    params |= {"zero": True} if alphabet.zero else {}
+    if alphabet.bits:
+        params["bits"] = alphabet.bits
+        parts["rest"] = smallest(raw, Spec(DTYPES["U8" if alphabet.bits <= 8 else "U16"], (raw.size,)), env)
+    if alphabet.escape >= 0:
+        elements = [order.elements(b)[1].astype(np.intp) for b in range(order.blocks)]
+        counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
+        by_element = np.zeros(escaped.size, np.uint32)
+        by_element[escaped.view(bool)] = outliers
+        stored = np.concatenate([by_element[at][escaped[at].view(bool)] for at in elements])
+        params |= {"escape": alphabet.escape, "outliers": outliers.size}
+        parts["outliers"] = smallest(stored, Spec.of("U32", stored.size), env)
+        parts["counts"] = smallest(counts, Spec.of("U32", counts.size), env)
+
+
+def encode_tokens(
+    order: Order, context: Context, precision: int, symbols: U8, env: Env, shared: tuple[Tables, Part] | None = None
+) -> tuple[U8, tuple[int, Part] | None]:
+    """Entropy-code tokens. Returns the stream, and size and part of a shared table."""
+    cuts = np.linspace(0, order.units, min(env.parallel, max(order.units, 1)) + 1).astype(int).tolist()
+    none = Tables(precision, np.zeros((context.tables, 256), np.uint16))
+    jobs = [(Job(order.window(a, b), context, none, a * order.unit), a * order.unit) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    def piece(job: Job, at: int) -> U8:
+        return symbols[at : at + job.order.count]
+
+    if shared is None:
+        counts = sum(env.workers(lambda item: env.backend.rans_histogram(item[0], piece(*item)), jobs))
+        tables = Tables.fit(counts, precision)
+    else:
+        tables = shared[0]
+    ready = [(Job(job.order, context, tables, job.start), at) for job, at in jobs]
+    coded = list(env.workers(lambda item: env.backend.rans_encode(item[0], piece(*item)), ready))
+    sizes = np.concatenate([size for _, size, _ in coded])
+    packed = tables.pack() if shared is None else b""
+    head = [np.frombuffer(packed, np.uint8), np.cumsum(sizes[:-1], dtype=np.uint32).view(np.uint8)]
+    head += [states.reshape(-1).view(np.uint8) for states, _, _ in coded]
+    stream: U8 = np.concatenate(head + [words for _, _, words in coded])
+    return stream, (len(tables.pack()), shared[1]) if shared else None
+
+
+__all__ = ["UNUSED", "Head", "Rans", "encode_tokens", "matrix", "window", "wire"]

@@ -1,0 +1,140 @@
+/* What the source files of the library share. */
+#ifndef WCODEC_INTERNAL_H
+#define WCODEC_INTERNAL_H
+
+#include <string.h>
+
+#include "wcodec.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "wcodec's kernels are for little-endian machines"
+#endif
+
+#if (defined(__x86_64__) || defined(__amd64__)) && !defined(WCODEC_SCALAR_ONLY)
+#define WK_X86 1
+#else
+#define WK_X86 0
+#endif
+
+#define WK_INLINE static inline __attribute__((always_inline))
+
+/* Arrays of callers may be unaligned, and are read as bytes and as numbers. */
+typedef uint16_t __attribute__((aligned(1), may_alias)) wk_u16;
+typedef uint32_t __attribute__((aligned(1), may_alias)) wk_u32;
+typedef uint64_t __attribute__((aligned(1), may_alias)) wk_u64;
+
+enum {
+  WK_LOW = 1 << 16,   /* lower bound of a state, and its first and last value */
+  WK_WIDE = 32,       /* lanes that the vector code takes */
+  WK_GROUP = 128,     /* symbols of four steps of that many lanes */
+  WK_READ = 256,      /* bytes of words that a vector group may touch from where it starts, at most */
+  WK_CHUNK = 4096,    /* symbols decoded at once when something follows while they are in the first-level cache */
+};
+
+/* The parity polynomials of entropy.md section 5, shifted right by 1: what a bit of the register's input adds. */
+extern const uint8_t wk_polynomials[9][2];
+
+/* ---- Order ------------------------------------------------------------------------------------------------------- */
+
+/* A block is `rows` runs of `cols` symbols; run r starts at element `element` + r * the matrix's columns. */
+typedef struct {
+  uint64_t element;
+  uint32_t rows, cols;
+} wk_shape;
+
+wk_shape wk_shape_of(const wcodec_job *job, uint64_t block);
+
+/* Positions from one run of a block to the next; also the number of trellises in tiled order. */
+WK_INLINE uint32_t wk_span(const wcodec_job *job) { return job->block ? job->block : job->tile_rows * job->tile_cols; }
+
+WK_INLINE uint32_t wk_trellises(const wcodec_job *job) { return job->block ? 4 * job->lanes : job->tile_cols; }
+
+/* ---- Contexts ---------------------------------------------------------------------------------------------------- */
+
+/* Write the tables of n symbols from element (of the window) on: context `classes`. */
+void wk_classes(const wcodec_job *job, uint64_t element, uint64_t n, uint8_t *table);
+
+/* Write the tables of a run of n known tokens, and step the trellises: state[0] is that of the first position. */
+void wk_trellis_run(const wcodec_job *job, uint8_t *state, const uint8_t *token, uint64_t n, uint8_t *table);
+
+/* ---- Decoding ---------------------------------------------------------------------------------------------------- */
+
+/* A block while it is decoded. */
+typedef struct {
+  uint32_t x[WK_WIDE];
+  const uint8_t *at;    /* next word */
+  const uint8_t *end;   /* end of the block's words */
+  const uint8_t *limit; /* a vector group may start at or below */
+  uint8_t *token;       /* where the next tokens go */
+  const uint8_t *table; /* tables of the next symbols (classes) */
+  uint8_t *trellis;     /* trellises of the next symbols */
+  int bad;              /* rules broken so far */
+  uint8_t tail[2 * WK_READ];
+} wk_stream;
+
+/* Constant for a call. step: bytes from the trellises of one group to the next. */
+typedef struct {
+  const uint32_t *lut;
+  uint32_t precision, context, step;
+  uint8_t h0, h1;
+} wk_model;
+
+/* Make the next vector group safe: called when s->at > s->limit. */
+void wk_refill(wk_stream *s);
+
+/* Decode n symbols of a run: groups of 4 * lanes, the last one perhaps cut off. Exactly what the specification says. */
+void wk_decode_scalar(wk_stream *s, const wk_model *m, uint32_t lanes, uint64_t n);
+
+/* ---- Encoding ---------------------------------------------------------------------------------------------------- */
+
+/* A block while it is encoded, last symbol first. */
+typedef struct {
+  uint32_t x[WK_WIDE];
+  uint8_t *at;          /* words are written below */
+  const uint8_t *token; /* first token of the groups to be encoded */
+  const uint8_t *table; /* their tables; NULL: all 0 */
+} wk_writer;
+
+/* packed: frequency (at least 1) | start << 16 of [table][token]. reciprocal: floor(2^32 / frequency). */
+typedef struct {
+  const uint32_t *packed;
+  const uint64_t *reciprocal;
+  uint32_t precision;
+} wk_coder;
+
+/* Encode the n symbols of a run from w->token on. */
+void wk_encode_scalar(wk_writer *w, const wk_coder *c, uint32_t lanes, uint64_t n);
+
+/* ---- Instruction sets -------------------------------------------------------------------------------------------- */
+
+/* Kernels of an instruction set. */
+typedef struct {
+  /* Decode whole groups of k (1 or 2) blocks with 32 lanes. May set `bad` for bytes that are fine only if it is E-6 or
+   * E-7 in the end; the caller decodes bad blocks again with the scalar code, which knows exactly. NULL: scalar. */
+  void (*decode)(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+  /* Encode whole groups of k blocks with 32 lanes; precision at least 10. NULL: scalar. */
+  void (*encode)(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
+  /* table[i] = map[class[i]], map having at most 16 entries. NULL: none. */
+  void (*look_up)(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
+  void (*split)(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest);
+  /* at: index of the first element in the rest planes. */
+  void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest, uint64_t at,
+               uint64_t count, void *out);
+} wk_kernels;
+
+const wk_kernels *wk_current(void);
+
+void wk_split_scalar(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *);
+void wk_join_scalar(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, uint64_t, void *);
+#if WK_X86
+void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
+void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
+void wk_split_avx2(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *);
+void wk_join_avx2(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, uint64_t, void *);
+void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
+void wk_split_avx512(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *);
+void wk_join_avx512(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, uint64_t, void *);
+#endif
+#endif

@@ -1,0 +1,103 @@
+/* Splitting and joining elements (planes.md), in loops that compilers vectorise: every planes_*.c compiles them for its
+ * instruction set. Number of planes and types are constants of each loop, shifts are not. */
+#ifndef WCODEC_PLANES_H
+#define WCODEC_PLANES_H
+
+#include "internal.h"
+
+/* Rotation by 0 or 1 without a branch: with a shift by 0 both halves are the same number. Arithmetic is done in `wide`, as
+ * C would do it in int, whose shifts overflow. */
+#define JOIN(name, type, wide, bits, symbols)                                                                       \
+  WK_INLINE void name(const wcodec_split *split, const symbols *symbol, const uint8_t *const *rest, uint64_t at,    \
+                      uint64_t count, type *out, const int planes) {                                                \
+    const uint32_t r = split->rest, right = split->rotate ? 1 : 0, left = split->rotate ? bits - 1 : 0;             \
+    const wide base = (wide)split->base, mask = (wide)(((uint64_t)1 << r) - 1);                                     \
+    const uint8_t *p[8];                                                                                            \
+    for (int k = 0; k < planes; k++) p[k] = rest[k] + at;                                                           \
+    for (uint64_t i = 0; i < count; i++) {                                                                          \
+      wide low = 0;                                                                                                 \
+      for (int k = 0; k < planes; k++) low |= (wide)p[k][i] << (8 * k);                                             \
+      const type v = (type)((((wide)symbol[i] + base) << r) | (low & mask));                                        \
+      out[i] = (type)((wide)v >> right | (wide)v << left);                                                          \
+    }                                                                                                               \
+  }
+
+JOIN(join_8_8, uint8_t, uint32_t, 8, uint8_t)
+JOIN(join_8_16, uint8_t, uint32_t, 8, wk_u16)
+JOIN(join_16_8, wk_u16, uint32_t, 16, uint8_t)
+JOIN(join_16_16, wk_u16, uint32_t, 16, wk_u16)
+JOIN(join_32_8, wk_u32, uint32_t, 32, uint8_t)
+JOIN(join_32_16, wk_u32, uint32_t, 32, wk_u16)
+JOIN(join_64_8, wk_u64, uint64_t, 64, uint8_t)
+JOIN(join_64_16, wk_u64, uint64_t, 64, wk_u16)
+
+#define JOIN_CASE(name, type, symbols, n) \
+  case n: name(split, (const symbols *)symbol, rest, at, count, (type *)out, n); break;
+#define JOIN_UP_TO_2(name, type, symbols) \
+  JOIN_CASE(name, type, symbols, 0) JOIN_CASE(name, type, symbols, 1) JOIN_CASE(name, type, symbols, 2)
+#define JOIN_UP_TO_4(name, type, symbols) \
+  JOIN_UP_TO_2(name, type, symbols) JOIN_CASE(name, type, symbols, 3) JOIN_CASE(name, type, symbols, 4)
+#define JOIN_UP_TO_8(name, type, symbols)                                     \
+  JOIN_CASE(name, type, symbols, 6) JOIN_CASE(name, type, symbols, 7)         \
+  default: name(split, (const symbols *)symbol, rest, at, count, (type *)out, (int)(split->rest + 7) / 8);
+
+WK_INLINE void join_any(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest, uint64_t at,
+                        uint64_t count, void *out) {
+  const uint32_t planes = (split->rest + 7) / 8;
+  switch (split->bytes * 2 + symbol_bytes - 1) {
+    case 2: switch (planes) { JOIN_UP_TO_2(join_8_8, uint8_t, uint8_t) } break;
+    case 3: switch (planes) { JOIN_UP_TO_2(join_8_16, uint8_t, wk_u16) } break;
+    case 4: switch (planes) { JOIN_UP_TO_2(join_16_8, wk_u16, uint8_t) } break;
+    case 5: switch (planes) { JOIN_UP_TO_2(join_16_16, wk_u16, wk_u16) } break;
+    case 8: switch (planes) { JOIN_UP_TO_4(join_32_8, wk_u32, uint8_t) } break;
+    case 9: switch (planes) { JOIN_UP_TO_4(join_32_16, wk_u32, wk_u16) } break;
+    case 16: switch (planes) { JOIN_UP_TO_8(join_64_8, wk_u64, uint8_t) } break;
+    default: switch (planes) { JOIN_UP_TO_8(join_64_16, wk_u64, wk_u16) } break;
+  }
+}
+
+#define SPLIT(name, type, wide, bits, symbols)                                                                      \
+  WK_INLINE void name(const wcodec_split *split, const type *x, uint64_t count, symbols *symbol,                    \
+                      uint8_t *const *rest, const int planes) {                                                     \
+    const uint32_t r = split->rest, left = split->rotate ? 1 : 0, right = split->rotate ? bits - 1 : 0;             \
+    const uint8_t last = (uint8_t)(r % 8 ? (1u << r % 8) - 1 : 255);                                                \
+    uint8_t *p[8];                                                                                                  \
+    for (int k = 0; k < planes; k++) p[k] = rest[k];                                                                \
+    for (uint64_t i = 0; i < count; i++) {                                                                          \
+      const type v = (type)((wide)x[i] << left | (wide)x[i] >> right);                                              \
+      symbol[i] = (symbols)((wide)v >> r);                                                                          \
+      for (int k = 0; k < planes; k++) p[k][i] = (uint8_t)((wide)v >> (8 * k) & (k == planes - 1 ? last : 255));    \
+    }                                                                                                               \
+  }
+
+SPLIT(split_8_8, uint8_t, uint32_t, 8, uint8_t)
+SPLIT(split_16_8, wk_u16, uint32_t, 16, uint8_t)
+SPLIT(split_16_16, wk_u16, uint32_t, 16, wk_u16)
+SPLIT(split_32_8, wk_u32, uint32_t, 32, uint8_t)
+SPLIT(split_32_16, wk_u32, uint32_t, 32, wk_u16)
+SPLIT(split_64_8, wk_u64, uint64_t, 64, uint8_t)
+SPLIT(split_64_16, wk_u64, uint64_t, 64, wk_u16)
+
+#define SPLIT_CASE(name, type, symbols, n) \
+  case n: name(split, (const type *)x, count, (symbols *)symbol, rest, n); break;
+#define SPLIT_UP_TO_2(name, type, symbols) \
+  SPLIT_CASE(name, type, symbols, 0) SPLIT_CASE(name, type, symbols, 1) SPLIT_CASE(name, type, symbols, 2)
+#define SPLIT_UP_TO_4(name, type, symbols) \
+  SPLIT_UP_TO_2(name, type, symbols) SPLIT_CASE(name, type, symbols, 3) SPLIT_CASE(name, type, symbols, 4)
+#define SPLIT_UP_TO_8(name, type, symbols)                                    \
+  SPLIT_CASE(name, type, symbols, 6) SPLIT_CASE(name, type, symbols, 7)       \
+  default: name(split, (const type *)x, count, (symbols *)symbol, rest, (int)(split->rest + 7) / 8);
+
+WK_INLINE void split_any(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest) {
+  const uint32_t planes = (split->rest + 7) / 8, wide = 8 * split->bytes - split->rest > 8;
+  switch (split->bytes * 2 + wide) {
+    case 2: switch (planes) { SPLIT_UP_TO_2(split_8_8, uint8_t, uint8_t) } break;
+    case 4: switch (planes) { SPLIT_UP_TO_2(split_16_8, wk_u16, uint8_t) } break;
+    case 5: switch (planes) { SPLIT_UP_TO_2(split_16_16, wk_u16, wk_u16) } break;
+    case 8: switch (planes) { SPLIT_UP_TO_4(split_32_8, wk_u32, uint8_t) } break;
+    case 9: switch (planes) { SPLIT_UP_TO_4(split_32_16, wk_u32, wk_u16) } break;
+    case 16: switch (planes) { SPLIT_UP_TO_8(split_64_8, wk_u64, uint8_t) } break;
+    default: switch (planes) { SPLIT_UP_TO_8(split_64_16, wk_u64, wk_u16) } break;
+  }
+}
+#endif

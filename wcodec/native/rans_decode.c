@@ -1,0 +1,134 @@
+/* Decoding of windows: blocks, runs and chunks; the groups themselves are in rans_decode_*.c. */
+#include "internal.h"
+
+/* A call: what is decoded, and what happens to the tokens. */
+typedef struct {
+  const wcodec_job *job;
+  const wk_kernels *kernels;
+  wk_model model;
+  const uint32_t *states, *offsets;
+  const uint8_t *words;
+  uint64_t n_words;
+  uint8_t *trellis; /* [2][trellises] */
+  uint8_t *out;
+  const wcodec_split *split; /* NULL: tokens are the result */
+  const uint8_t *const *rest;
+} call;
+
+uint64_t wcodec_decode_scratch(const wcodec_job *job) { return job->context == WCODEC_TRELLIS ? 2 * (uint64_t)wk_trellises(job) : 0; }
+
+void wk_refill(wk_stream *s) {
+  if (s->at > s->end) { /* more words taken than there are: give it some others, the block is bad anyway */
+    s->at = s->end;
+    s->bad |= WCODEC_E6;
+  }
+  if (s->at > s->limit) { /* near the end of all words: go on in a copy that may be read beyond its end */
+    size_t left = (size_t)(s->end - s->at);
+    memmove(s->tail, s->at, left);
+    memset(s->tail + left, 0, sizeof s->tail - left);
+    s->at = s->tail;
+    s->limit = s->end = s->tail + left;
+  }
+}
+
+static void begin(const call *c, uint64_t block, wk_stream *s) {
+  const uint32_t lanes = c->job->lanes;
+  memcpy(s->x, (const uint8_t *)c->states + block * lanes * 4, lanes * 4);
+  const wk_u32 *offsets = (const wk_u32 *)c->offsets + block;
+  uint64_t first = offsets[0], last = offsets[1];
+  s->bad = last > c->n_words || first > last ? WCODEC_E6 : 0;
+  if (last > c->n_words) last = c->n_words;
+  if (first > last) first = last;
+  s->at = c->words + 2 * first;
+  s->end = c->words + 2 * last;
+  /* The compiler cannot keep this simpler: a pointer before the words would not be one. */
+  uint64_t after = 2 * (c->n_words - last);
+  s->limit = after >= WK_READ ? s->end : s->end - s->at >= (ptrdiff_t)(WK_READ - after) ? s->end - (WK_READ - after) : NULL;
+}
+
+/* Decode k blocks of one shape, from `block` on. Returns the rules broken by each, in found. */
+static void decode_blocks(const call *c, uint64_t block, int k, int vector, int *found) {
+  const wcodec_job *job = c->job;
+  const wk_shape shape = wk_shape_of(job, block);
+  const uint32_t trellises = wk_trellises(job), context = job->context;
+  const uint64_t chunk = c->split || context == WCODEC_CLASSES ? WK_CHUNK : shape.cols;
+  uint8_t tokens[2][WK_CHUNK], tables[2][WK_CHUNK];
+  uint64_t element[2];
+  wk_stream s[2];
+  for (int i = 0; i < k; i++) {
+    begin(c, block + (uint64_t)i, &s[i]);
+    element[i] = wk_shape_of(job, block + (uint64_t)i).element;
+    if (context == WCODEC_TRELLIS) memset(c->trellis + (size_t)i * trellises, 0, trellises);
+  }
+  for (uint32_t row = 0; row < shape.rows; row++)
+    for (uint64_t col = 0; col < shape.cols; col += chunk) {
+      const uint64_t n = shape.cols - col < chunk ? shape.cols - col : chunk, whole = vector ? n / WK_GROUP : 0;
+      for (int i = 0; i < k; i++) {
+        const uint64_t at = element[i] + row * job->cols + col;
+        s[i].token = c->split ? tokens[i] : c->out + at;
+        s[i].table = tables[i];
+        if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
+        if (context == WCODEC_TRELLIS) s[i].trellis = c->trellis + (size_t)i * trellises + (job->block ? 0 : col);
+      }
+      if (whole) c->kernels->decode(s, k, &c->model, whole);
+      for (int i = 0; i < k; i++) {
+        if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
+        if (c->split) {
+          const uint64_t at = element[i] + row * job->cols + col;
+          c->kernels->join(c->split, tokens[i], 1, c->rest, at, n, c->out + at * c->split->bytes);
+        }
+      }
+    }
+  for (int i = 0; i < k; i++) {
+    int bad = s[i].at != s[i].end;
+    for (uint32_t lane = 0; lane < job->lanes; lane++) bad |= s[i].x[lane] != WK_LOW;
+    found[i] = s[i].bad | (bad ? WCODEC_E6 : 0);
+  }
+}
+
+static int decode(const call *c) {
+  const wcodec_job *job = c->job;
+  const int vector = job->lanes == WK_WIDE && c->kernels->decode;
+  const uint64_t blocks = wcodec_blocks(job);
+  int rules = 0;
+  if (blocks && job->context == WCODEC_NONE && c->model.lut[0] == 0) return WCODEC_E7; /* table 0 is not used */
+  for (uint64_t block = 0; block < blocks;) {
+    int k = 1, found[2] = {0, 0};
+    if (vector && block + 1 < blocks) { /* two blocks in flight hide each other's latencies */
+      wk_shape a = wk_shape_of(job, block), b = wk_shape_of(job, block + 1);
+      k += a.rows == b.rows && a.cols == b.cols;
+    }
+    decode_blocks(c, block, k, vector, found);
+    for (int i = 0; i < k; i++) {
+      if (found[i] && vector) decode_blocks(c, block + (uint64_t)i, 1, 0, &found[i]);
+      rules |= found[i];
+    }
+    block += (uint64_t)k;
+  }
+  return rules;
+}
+
+static call make_call(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
+                      const uint8_t *words, uint64_t n_words, uint8_t *scratch) {
+  const uint8_t *h = wk_polynomials[job->context == WCODEC_TRELLIS ? job->trellis : 0];
+  call c = {job, wk_current(), {lut, job->precision, job->context, job->block ? 0 : WK_GROUP, h[0], h[1]}, states,
+            offsets, words, n_words, scratch, NULL, NULL, NULL};
+  return c;
+}
+
+int wcodec_rans_decode(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
+                       const uint8_t *words, uint64_t n_words, uint8_t *scratch, uint8_t *out) {
+  call c = make_call(job, lut, states, offsets, words, n_words, scratch);
+  c.out = out;
+  return decode(&c);
+}
+
+int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
+                     const uint8_t *words, uint64_t n_words, uint8_t *scratch, const wcodec_split *split,
+                     const uint8_t *const *rest, void *out) {
+  call c = make_call(job, lut, states, offsets, words, n_words, scratch);
+  c.split = split;
+  c.rest = rest;
+  c.out = out;
+  return decode(&c);
+}

@@ -1,0 +1,103 @@
+/* Groups of 32 lanes with AVX-512: two vectors of 16 states per block. */
+#include <immintrin.h>
+
+#include "internal.h"
+
+/* Table entries of 16 slots. Scalar loads: gathers are slower on every processor measured, and much slower on those with
+ * microcode against data sampling. */
+WK_INLINE __m256i look_up_8(const wk_u32 *lut, __m256i slot) {
+  const __m128i low = _mm256_castsi256_si128(slot), high = _mm256_extracti128_si256(slot, 1);
+  const uint64_t a = (uint64_t)_mm_cvtsi128_si64(low), b = (uint64_t)_mm_extract_epi64(low, 1);
+  const uint64_t c = (uint64_t)_mm_cvtsi128_si64(high), d = (uint64_t)_mm_extract_epi64(high, 1);
+  const __m128i ab = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)a]), (int)lut[a >> 32], 1);
+  const __m128i bc = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)b]), (int)lut[b >> 32], 1);
+  const __m128i cd = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)c]), (int)lut[c >> 32], 1);
+  const __m128i de = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)d]), (int)lut[d >> 32], 1);
+  return _mm256_set_m128i(_mm_unpacklo_epi64(cd, de), _mm_unpacklo_epi64(ab, bc));
+}
+
+WK_INLINE __m512i look_up_16(const wk_u32 *lut, __m512i slot) {
+  const __m256i low = look_up_8(lut, _mm512_castsi512_si256(slot)), high = look_up_8(lut, _mm512_extracti64x4_epi64(slot, 1));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_model *m, uint64_t groups) {
+  const wk_u32 *lut = (const wk_u32 *)m->lut;
+  const __m512i twelve = _mm512_set1_epi32(0xFFF), top = _mm512_set1_epi32((int)0xFF000000), low = _mm512_set1_epi32(WK_LOW);
+  const __m512i slots = _mm512_set1_epi32((1 << m->precision) - 1), shift = _mm512_set1_epi32((int)m->precision);
+  const __m512i h0 = _mm512_set1_epi8((char)m->h0), h1 = _mm512_set1_epi8((char)m->h1), zero = _mm512_setzero_si512();
+  const __m512i one = _mm512_set1_epi8(1), seven = _mm512_set1_epi8(0x7F), byte = _mm512_set1_epi32(0xFF);
+  __m512i x[2][2], token[2][2], table[2][2], seen = top;
+  const uint8_t *at[2];
+  for (int i = 0; i < k; i++) {
+    at[i] = s[i].at;
+    for (int v = 0; v < 2; v++) x[i][v] = _mm512_loadu_si512(s[i].x + 16 * v);
+  }
+  for (uint64_t g = 0; g < groups; g++) {
+    for (int i = 0; i < k; i++)
+      if (__builtin_expect(at[i] > s[i].limit, 0)) {
+        s[i].at = at[i];
+        wk_refill(&s[i]);
+        at[i] = s[i].at;
+      }
+    if (context == WCODEC_CLASSES)
+      for (int i = 0; i < k; i++)
+        for (int v = 0; v < 2; v++) table[i][v] = _mm512_loadu_si512(s[i].table + g * WK_GROUP + 64 * v);
+    if (context == WCODEC_TRELLIS)
+      for (int i = 0; i < k; i++)
+        for (int v = 0; v < 2; v++) table[i][v] = _mm512_and_si512(_mm512_loadu_si512(s[i].trellis + g * m->step + 64 * v), one);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+#pragma GCC unroll 2
+      for (int i = 0; i < k; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; v++) {
+          __m512i slot = _mm512_and_si512(x[i][v], slots);
+          if (context != WCODEC_NONE) {
+            __m512i t = _mm512_and_si512(_mm512_srli_epi32(table[i][v], (unsigned)(8 * j)), byte);
+            slot = _mm512_or_si512(slot, _mm512_sllv_epi32(t, shift));
+          }
+          const __m512i entry = look_up_16(lut, slot);
+          if (context != WCODEC_NONE) seen = _mm512_min_epu32(seen, entry);
+          const __m512i bias = _mm512_and_si512(_mm512_srli_epi32(entry, 12), twelve);
+          const __m512i y = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_and_si512(entry, twelve), _mm512_srlv_epi32(x[i][v], shift)), bias);
+          const __mmask16 take = _mm512_cmplt_epu32_mask(y, low);
+          const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)at[i]));
+          x[i][v] = _mm512_or_si512(_mm512_mask_slli_epi32(y, take, y, 16), _mm512_maskz_expand_epi32(take, words));
+          at[i] += 2 * (size_t)__builtin_popcount(take);
+          /* Four tokens of a lane stand side by side: a | (b & c). */
+          token[i][v] = j == 0 ? _mm512_and_si512(entry, top)
+                               : _mm512_ternarylogic_epi32(_mm512_srli_epi32(token[i][v], 8), entry, top, 0xF8);
+        }
+    for (int i = 0; i < k; i++)
+      for (int v = 0; v < 2; v++) {
+        _mm512_storeu_si512(s[i].token + g * WK_GROUP + 64 * v, token[i][v]);
+        if (context == WCODEC_TRELLIS) { /* shift 128 registers, a byte each: a ^ (b & c) */
+          uint8_t *state = s[i].trellis + g * m->step + 64 * v;
+          const __m512i half = _mm512_and_si512(_mm512_srli_epi32(_mm512_loadu_si512(state), 1), seven);
+          const __m512i m0 = _mm512_sub_epi8(zero, table[i][v]), m1 = _mm512_sub_epi8(zero, _mm512_and_si512(token[i][v], one));
+          _mm512_storeu_si512(state, _mm512_ternarylogic_epi32(_mm512_ternarylogic_epi32(half, m0, h0, 0x78), m1, h1, 0x78));
+        }
+      }
+  }
+  const int unused = context != WCODEC_NONE && _mm512_cmpeq_epi32_mask(seen, zero) != 0;
+  for (int i = 0; i < k; i++) {
+    s[i].at = at[i];
+    s[i].token += groups * WK_GROUP;
+    s[i].table += groups * WK_GROUP;
+    if (context == WCODEC_TRELLIS) s[i].trellis += groups * m->step;
+    if (unused) s[i].bad |= WCODEC_E7;
+    for (int v = 0; v < 2; v++) _mm512_storeu_si512(s[i].x + 16 * v, x[i][v]);
+  }
+}
+
+WK_INLINE void any_context(wk_stream *s, const int k, const wk_model *m, uint64_t groups) {
+  if (m->context == WCODEC_NONE) decode(s, k, WCODEC_NONE, m, groups);
+  else if (m->context == WCODEC_CLASSES) decode(s, k, WCODEC_CLASSES, m, groups);
+  else decode(s, k, WCODEC_TRELLIS, m, groups);
+}
+
+void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups) {
+  if (k == 2) any_context(s, 2, m, groups);
+  else any_context(s, 1, m, groups);
+}

@@ -1,0 +1,127 @@
+/* Kernels of wcodec as a plain C library: entropy coding, bit planes and bit packing of one window of one section.
+ *
+ * The format is described in spec/entropy.md, spec/codecs/planes.md and spec/codecs/bitpack.md; rule ids (E-6, ...) are
+ * those of the specification. All functions are thread safe, keep no state but the choice of the instruction set, and
+ * allocate nothing. Arrays may be unaligned; they must not overlap. Machines are little-endian.
+ *
+ * Decoding is safe for any content of `words`, `states` and `offsets`: nothing outside the arrays is read or written.
+ * Everything else (parameters, the look-up, classes, array sizes) is checked by the caller, as the specification says.
+ */
+#ifndef WCODEC_H
+#define WCODEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define WCODEC_API __declspec(dllexport)
+#else
+#define WCODEC_API __attribute__((visibility("default")))
+#endif
+
+/* Grows with every change of a struct or function below. */
+#define WCODEC_ABI 1
+
+/* Results of the decoders: 0, or the sum of the rules that the bytes break. */
+enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
+
+/* Instruction sets. */
+enum { WCODEC_SCALAR = 0, WCODEC_AVX2 = 1, WCODEC_AVX512 = 2 };
+
+/* Contexts (entropy.md section 5). */
+enum { WCODEC_NONE = 0, WCODEC_CLASSES = 1, WCODEC_TRELLIS = 2 };
+
+/* Whole blocks of one section, coded in one call (a window).
+ *
+ * Linear order: block k holds symbols k * block ... Tiled order (block = 0): a matrix of count / cols rows, cut into tiles.
+ */
+typedef struct {
+  uint64_t count;          /* symbols of the window */
+  uint64_t start;          /* flat index of its first symbol in the section (classes) */
+  uint64_t cols;           /* columns of the section's matrix (tiled order, classes) */
+  uint32_t lanes;          /* W: 1, 4 or 32 */
+  uint32_t precision;      /* P: 8 ... 12 */
+  uint32_t block;          /* symbols per block, a multiple of 128 and at most 2^17; 0: tiled */
+  uint32_t tile_rows;      /* R */
+  uint32_t tile_cols;      /* C, a multiple of 4 W; R * C at most 2^17 */
+  uint32_t context;        /* WCODEC_NONE, ... */
+  uint32_t trellis;        /* v: 2 ... 8 */
+  uint32_t tables;         /* number of tables; tables << precision is at most 2^16 */
+  uint32_t column_classes; /* columns of map */
+  const uint8_t *map;      /* table of [row class][column class] */
+  const uint8_t *rows;     /* class of every row of the section's matrix; NULL: all 0 */
+  const uint8_t *columns;  /* class of every column; NULL: all 0 */
+} wcodec_job;
+
+/* How elements of `bytes` bytes (1, 2, 4 or 8) split into a symbol and rest planes (planes.md). */
+typedef struct {
+  uint32_t bytes;
+  uint32_t rest;   /* bits of the rest; (rest + 7) / 8 planes */
+  uint32_t rotate; /* 1: the sign was moved below the mantissa */
+  uint32_t base;   /* added to every symbol when joining */
+} wcodec_split;
+
+/* The ABI number of this library: WCODEC_ABI when it was built. */
+WCODEC_API int wcodec_abi(void);
+
+/* Use the best instruction set of this CPU that is at most `cap`, in all threads; returns it. Not called: the best. */
+WCODEC_API int wcodec_set_isa(int cap);
+
+/* Number of blocks of a window. */
+WCODEC_API uint64_t wcodec_blocks(const wcodec_job *job);
+
+/* Bytes of scratch that decoding, encoding and counting of this window need. */
+WCODEC_API uint64_t wcodec_decode_scratch(const wcodec_job *job);
+WCODEC_API uint64_t wcodec_encode_scratch(const wcodec_job *job);
+
+/* Decode a window into out[count], in element order.
+ *
+ * lut: [tables << precision], for every slot of every table: frequency | (slot - start) << 12 | token << 24, 0 in unused
+ * tables. states: [blocks][lanes]. offsets: [blocks + 1], in words, the last one being the end of the last block.
+ * words: 2 * n_words bytes; what follows them need not be readable.
+ * Returns 0 or the rules broken (then out holds nothing of use).
+ */
+WCODEC_API int wcodec_rans_decode(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
+                                  const uint8_t *words, uint64_t n_words, uint8_t *scratch, uint8_t *out);
+
+/* The same, then join every token (plus split->base) with rest planes, each [count], into out[count] elements. */
+WCODEC_API int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
+                                const uint8_t *words, uint64_t n_words, uint8_t *scratch, const wcodec_split *split,
+                                const uint8_t *const *rest, void *out);
+
+/* Encode tokens[count], all of which have a frequency in their table.
+ *
+ * frequencies, starts: [tables][256]. states: [blocks][lanes], per_block: [blocks], words: room for 2 * count bytes.
+ * Returns the number of words.
+ */
+WCODEC_API uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint16_t *starts,
+                                       const uint8_t *tokens, uint8_t *scratch, uint32_t *states, uint32_t *per_block,
+                                       uint8_t *words);
+
+/* Add the number of symbols of every token to counts[tables][256]; precision is not looked at. Scratch as for decoding. */
+WCODEC_API void wcodec_rans_histogram(const wcodec_job *job, const uint8_t *tokens, uint8_t *scratch, uint64_t *counts);
+
+/* Split x[count] into symbols (bytes, or 16-bit numbers when they have more than 8 bits) and rest planes, lowest first. */
+WCODEC_API void wcodec_split_planes(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest);
+
+/* Join symbols of `symbol_bytes` bytes (1 or 2), plus split->base, with rest planes. */
+WCODEC_API void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes,
+                                   const uint8_t *const *rest, uint64_t count, void *out);
+
+/* Pack the low `width` bits of (x - base) for x[count] of `bytes` bytes each into (count * width + 7) / 8 bytes. */
+WCODEC_API void wcodec_pack_bits(const void *x, uint32_t bytes, uint64_t count, uint32_t width, uint64_t base, uint8_t *out);
+
+/* The inverse; reads (count * width + 7) / 8 bytes. */
+WCODEC_API void wcodec_unpack_bits(const uint8_t *data, uint32_t bytes, uint64_t count, uint32_t width, uint64_t base, void *out);
+
+/* 1 when two arrays of `size` bytes are equal, else 0. */
+WCODEC_API int wcodec_same(const void *a, const void *b, uint64_t size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,63 @@
+"""Recipes: which codec a tensor gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+
+from wcodec.codecs import Env
+from wcodec.codecs.base import stored_size
+from wcodec.codecs.const import is_constant
+from wcodec.codecs.smallest import smallest
+from wcodec.errors import RecipeError
+from wcodec.types import Section, Spec, UInts
+
+Recipe = Callable[[UInts, Spec, Env], Section]
+
+LARGEST_PART = 1 << 30
+"""Storage elements above which an array is cut along axis 0."""
+SMALLEST_SPLIT = 512
+"""Storage elements below which the parts of ``planes`` cost more than they save."""
+
+
+def lossless(x: UInts, spec: Spec, env: Env) -> Section:
+    """Encode without losing a bit: floats by planes, all else by whichever codec is smallest. x: flat storage elements."""
+    rows = spec.storage_shape[0] if spec.storage_shape else 1
+    if x.size > LARGEST_PART and rows > 1 and spec.dtype.bits >= 8:
+        return _cut(x, spec, env, rows)
+    if x.size and is_constant(x):
+        return env.codecs["const"].encode(x, spec, env)
+    if spec.dtype.mantissa and spec.dtype.bits >= 8:
+        if x.size < SMALLEST_SPLIT:
+            return env.codecs["raw"].encode(x, spec, env)
+        split = env.codecs["planes"].encode(x, spec, env)
+        found = [split, env.codecs["raw"].encode(x, spec, env)]
+        if _patterned(split):
+            found.append(env.codecs["zstd"].encode(x, spec, env))
+        return min(found, key=stored_size)
+    return smallest(x, spec, env)
+
+
+def _cut(x: UInts, spec: Spec, env: Env, rows: int) -> Section:
+    """Encode equal runs of rows of at most 2^30 elements each."""
+    per_row = max(1, prod(spec.storage_shape[1:]))
+    step = max(1, LARGEST_PART // per_row)
+    lengths = [min(step, rows - at) for at in range(0, rows, step)]
+    return env.codecs["concat"].encode(x, spec, env, lengths=lengths, encode=lossless)
+
+
+def _patterned(split: Section) -> bool:
+    """Tell whether a rest plane turned out not to be noise: then equal rows or many zeros may suit zstd better."""
+    names = [name for name in split.parts if name.startswith("rest")]
+    lowest = split.parts.get("rest0")
+    return bool(names) and isinstance(lowest, Section) and lowest.codec not in ("raw", "bitpack", "const")
+
+
+RECIPES: Mapping[str, Recipe] = {"lossless": lossless}
+
+
+def get_recipe(name: str) -> Recipe:
+    """Return a named recipe. Raises RecipeError."""
+    if name not in RECIPES:
+        raise RecipeError(f"no recipe {name!r}; there are: {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]
