@@ -60,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers-python", default=sys.executable, help="interpreter in which the peers are installed (default: this one)")
     parser.add_argument("--threads", default="1,2", help="numbers of threads to measure (default: %(default)s)")
     parser.add_argument("--reps", type=int, default=7, help="repetitions after the warm-up (default: %(default)s)")
+    parser.add_argument("--cpu", action="store_true", help="count CPU seconds of all threads, for a machine that is busy with other work")
     parser.add_argument("--cache", type=Path, default=models.CACHE, help="folder of the models, filled where they are missing")
     parser.add_argument("--scratch", type=Path, default=default_scratch(), help="folder for encoded files (default: %(default)s)")
     parser.add_argument("--disk", type=Path, help="folder for the big checkpoint of 'memory' (default: the cache)")
@@ -94,7 +95,7 @@ def main() -> int:
         disk.mkdir(parents=True, exist_ok=True)
         peers = tuple(name for name in options.peers.split(",") if name)
         checkpoint = int(options.size * (1 << 30))
-        setup = Setup(tuple(files), Path(scratch), disk, options.peers_python, options.reps, threads, checkpoint, peers)
+        setup = Setup(tuple(files), Path(scratch), disk, options.peers_python, options.reps, threads, checkpoint, peers, options.cpu)
         for part in parts:
             if part == "memory" and shutil.disk_usage(disk).free < 3 * checkpoint:
                 print(f"\nbench: 'memory' needs {3 * checkpoint:,} bytes free in {disk}; use --disk or --size", file=sys.stderr)

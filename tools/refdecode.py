@@ -55,6 +55,7 @@ ALIGN = 64
 CHUNK = 2**20
 MAX_MANIFEST = 100_000_000
 MAX_WINDOW = 2**23
+MAX_VALUES = 2**23
 
 # -- 1. Prologue
 
@@ -93,7 +94,7 @@ def canonical(data: bytes, rule: str = "C-8") -> object:
     """The one value of canonical MessagePack: it must be what packing it again gives, with sorted keys."""
     try:
         value = msgpack.unpackb(data, raw=False, strict_map_key=True)
-        check_value(value, rule)
+        must(check_value(value, rule, 1) <= MAX_VALUES, "LIMIT", "too many values")
         again = msgpack.packb(value, use_bin_type=True)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise Refused(rule, f"no MessagePack value: {error}") from error
@@ -101,18 +102,18 @@ def canonical(data: bytes, rule: str = "C-8") -> object:
     return value
 
 
-def check_value(value: object, rule: str) -> None:
+def check_value(value: object, rule: str, level: int) -> int:
+    """The number of values that `value` consists of."""
+    if not isinstance(value, (dict, list)):
+        must(isinstance(value, (bool, int, str, bytes)), rule, f"a value of the kind {type(value).__name__}")
+        return 1
+    must(level <= 32, rule, "more than 32 levels of arrays and maps")
     if isinstance(value, dict):
         keys = list(value)
         must(all(isinstance(key, str) for key in keys), rule, "a map key is not a string")
         must(keys == sorted(keys, key=lambda key: key.encode()), rule, "map keys are not in order")
-        for item in value.values():
-            check_value(item, rule)
-    elif isinstance(value, list):
-        for item in value:
-            check_value(item, rule)
-    else:
-        must(isinstance(value, (bool, int, str, bytes)), rule, f"a value of the kind {type(value).__name__}")
+    items = value.values() if isinstance(value, dict) else value
+    return 1 + sum(check_value(item, rule, level + 1) for item in items)
 
 
 def zstd_frame(data: bytes, size: int | None, limit: int, rule: str = "C-9") -> bytes:
@@ -245,12 +246,12 @@ def check_shape(dtype: str, shape: list[int]) -> None:
 
 
 def read_resource(data: bytes, index: int) -> Record:
-    resource = canonical(data)
-    must(isinstance(resource, dict), "C-10", f"resource {index} is not a map")
+    resource = canonical(data, "C-16")
+    must(isinstance(resource, dict), "C-16", f"resource {index} is not a map")
     check_requires(resource, {"dtype", "shape", "section"})
     dtype, shape, section = (resource.get(key) for key in ("dtype", "shape", "section"))
     good = isinstance(dtype, str) and isinstance(section, dict) and isinstance(shape, list) and all(is_uint(n) for n in shape)
-    must(good, "C-10", f"resource {index}: keys of another type")
+    must(good, "C-16", f"resource {index}: keys of another type")
     check_shape(dtype, shape)
     return Record(dtype, tuple(shape), section)
 
@@ -334,7 +335,7 @@ class Node:
         must(part["ref"] < self.resources, "C-21", "a resource refers to itself or a later one")
         resource = read_resource(self.container.resources[part["ref"]], part["ref"])
         must((resource.dtype, resource.shape) == (dtype, shape), "C-23", f"resource {part['ref']} has another dtype or shape")
-        return Node(self.container, resource.section, dtype, shape, self.depth + 2, part["ref"]).decode()
+        return Node(self.container, resource.section, dtype, shape, self.depth + 1, part["ref"]).decode()
 
 
 class Container:
@@ -481,6 +482,8 @@ def kept_header(container: Container) -> bytes:
         shape, offsets = entry.get("shape"), entry.get("data_offsets")
         must(isinstance(shape, list) and isinstance(offsets, list) and all(map(is_uint, shape + offsets)), "C-27", f"{name!r}")
         must((entry.get("dtype"), shape, offsets) == expected[name], "C-27", f"the kept header states another {name!r}")
+    in_order = sorted(header, key=lambda name: header[name]["data_offsets"])  # stable: then by position in the header
+    must(in_order == list(expected), "C-27", "the kept header has another order")
     return kept
 
 

@@ -47,6 +47,8 @@ class Setup:
     threads: tuple[int, ...]
     checkpoint: int
     peers: tuple[str, ...]
+    cpu: bool = False
+    """Show CPU seconds of all threads instead of seconds on the wall: for a machine that others use too."""
 
 
 class Worker:
@@ -113,22 +115,6 @@ class Worker:
             self._stop()
 
 
-@dataclass
-class Series:
-    """The repetitions of one measurement."""
-
-    values: list[float]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def spread(self) -> float:
-        """Slowest over fastest."""
-        return max(self.values) / min(self.values)
-
-
 def start(
     stack: ExitStack, setup: Setup, report: Report, path: Path, codecs: Iterable[str], **options: Any
 ) -> dict[tuple[str, int], Worker]:
@@ -148,12 +134,29 @@ Step = tuple[str, Worker, str, dict[str, Any]]
 """A label, the worker, what to ask of it, and the arguments."""
 
 
-def interleave(steps: list[Step], repetitions: int) -> dict[str, dict[str, Series]]:
-    """Ask A B C, A B C, … and return for each label the series of each number answered. The first round warms up and is dropped."""
+def interleave(steps: list[Step], setup: Setup, report: Report) -> dict[str, dict[str, float]]:
+    """Ask A B C, A B C, … and return for each label the median of each number answered, all labels of a worker that failed left out.
+
+    The first round warms up and is dropped.
+    """
     taken: dict[str, dict[str, list[float]]] = {label: {} for label, *_ in steps}
-    for round_ in range(repetitions + 1):
+    failed: set[int] = set()
+    for round_ in range(setup.repetitions + 1):
         for label, worker, do, arguments in steps:
-            for key, value in worker.ask(do, **arguments).items():
-                if round_:
+            if id(worker) in failed:
+                continue
+            try:
+                answer = worker.ask(do, **arguments)
+            except WorkerError as error:
+                report.absent(worker.codec, str(error))
+                failed.add(id(worker))
+                continue
+            if round_:
+                for key, value in answer.items():
                     taken[label].setdefault(key, []).append(float(value))
-    return {label: {key: Series(values) for key, values in kinds.items()} for label, kinds in taken.items()}
+    good = [label for label, worker, *_ in steps if id(worker) not in failed]
+    medians = {label: {key: statistics.median(values) for key, values in taken[label].items()} for label in good}
+    if setup.cpu:
+        for numbers in medians.values():
+            numbers["seconds"] = numbers["cpu"]
+    return medians

@@ -19,10 +19,20 @@ clock = time.perf_counter
 Timing = dict[str, float]
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    began = clock()
+class Timer:
+    """Seconds on the wall and of the processor, all threads together, from its making to `stop`."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = clock(), time.process_time()
+
+    def stop(self) -> Timing:
+        return {"seconds": clock() - self.wall, "cpu": time.process_time() - self.cpu}
+
+
+def timed(call: Callable[[], Any]) -> tuple[Timing, Any]:
+    timer = Timer()
     value = call()
-    return clock() - began, value
+    return timer.stop(), value
 
 
 class Side:
@@ -83,19 +93,19 @@ class Wcodec(Side):
     def encode(self, readback: bool = False) -> Timing:
         source, target = self.layout.path, self.stored
         call = lambda: self.wcodec.encode(source, target, threads=self.threads, readback=readback, force=True)  # noqa: E731
-        return {"seconds": timed(call)[0]}
+        return timed(call)[0]
 
     def decode(self) -> Timing:
         """Open the file and decode every tensor into arrays that were filled before."""
         self.store()
-        began = clock()
+        timer = Timer()
         with self.wcodec.safe_open(self.stored, framework="np", threads=self.threads) as file:
             if self.out:
                 for name, array in self.out.items():
                     file.get_tensor(name, out=array)
             else:
                 self.out = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return {"seconds": clock() - began}
+        return timer.stop()
 
     def load(self, framework: str) -> dict[str, Any]:
         if framework == "pt":
@@ -144,9 +154,11 @@ class Peer(Side):
 
     def encode(self, readback: bool = False) -> Timing:
         data = self.prepare()
-        seconds, blob = timed(lambda: self.compress(data))
-        written, _ = timed(lambda: self.write(blob))
-        return {"seconds": seconds + written, "compress": seconds}
+        timer = Timer()
+        blob = self.compress(data)
+        compressed = timer.stop()["seconds"]
+        self.write(blob)
+        return timer.stop() | {"compress": compressed}
 
     def write(self, blob: Any) -> None:
         with self.stored.open("wb") as file, self.layout.path.open("rb") as source:
@@ -159,9 +171,9 @@ class Peer(Side):
     def decode(self) -> Timing:
         if self.blob is None:
             self.blob = self.plain(self.compress(self.prepare()))
-        seconds, value = timed(lambda: self.decompress(self.blob))
+        timing, value = timed(lambda: self.decompress(self.blob))
         del value
-        return {"seconds": seconds}
+        return timing
 
     def load(self, framework: str) -> dict[str, Any]:
         with self.stored.open("rb") as file:

@@ -33,9 +33,9 @@ def missing_rows(report: Report, codecs: Iterable[str], columns: int) -> list[li
     return [[codec, report.missing[codec], *["-"] * (columns - 2)] for codec in codecs if codec in report.missing]
 
 
-def scaling(report: Report, what: str, seconds: dict[Key, float]) -> None:
+def scaling(report: Report, what: str, seconds: dict[Key, float], cpu: bool) -> None:
     """Two threads against one."""
-    if ("wcodec", 2) in seconds and ("wcodec", 1) in seconds:
+    if not cpu and ("wcodec", 2) in seconds and ("wcodec", 1) in seconds:
         report.at_least(f"{what}: two threads / one", seconds["wcodec", 1] / seconds["wcodec", 2], 1.7)
 
 
@@ -49,9 +49,9 @@ def decode(setup: Setup, report: Report) -> None:
             steps: list[Step] = []
             for key, worker in workers.items():
                 steps += [(label(key), worker, "decode", {}), (label(key, "memcpy"), worker, "memcpy", {})]
-            taken = interleave(steps, setup.repetitions)
-        seconds = {key: taken[label(key)]["seconds"].median for key in workers}
-        copies = {key: taken[label(key, "memcpy")]["seconds"].median for key in workers}
+            taken = interleave(steps, setup, report)
+        seconds = {key: taken[label(key)]["seconds"] for key in workers if label(key) in taken}
+        copies = {key: taken[label(key, "memcpy")]["seconds"] for key in workers if label(key) in taken}
         rows: list[list[Any]] = []
         for key, own in seconds.items():
             copied = f"{file.data / copies[key] / 1e9:.1f}"
@@ -71,7 +71,7 @@ def decode(setup: Setup, report: Report) -> None:
         if one and ("zipnn", 1) in seconds:
             target = 1.5 if file.form == "BF16" else 1.1
             report.at_least(f"decode {path.stem}: 1 thread / zipnn", seconds["zipnn", 1] / one, target)
-        scaling(report, f"decode {path.stem}", seconds)
+        scaling(report, f"decode {path.stem}", seconds, setup.cpu)
 
 
 def encode(setup: Setup, report: Report) -> None:
@@ -86,13 +86,13 @@ def encode(setup: Setup, report: Report) -> None:
                 if key[0] == "wcodec":
                     steps.append((label(key, "readback"), worker, "encode", {"readback": True}))
                 steps.append((label(key), worker, "encode", {"readback": False}))
-            taken = interleave(steps, setup.repetitions)
-        seconds = {key: taken[label(key)]["seconds"].median for key in workers}
-        checked = {key: taken[label(key, "readback")]["seconds"].median for key in workers if key[0] == "wcodec"}
+            taken = interleave(steps, setup, report)
+        seconds = {key: taken[label(key)]["seconds"] for key in workers if label(key) in taken}
+        checked = {key: taken[label(key, "readback")]["seconds"] for key in seconds if key[0] == "wcodec"}
         rows: list[list[Any]] = []
         for key, own in seconds.items():
             alone = taken[label(key)].get("compress")
-            only = rate(file.data, alone.median) if alone else "-"
+            only = rate(file.data, alone) if alone else "-"
             rows.append([key[0], threads_of(key), rate(file.data, own), only, against(seconds, key, own)])
             if key in checked:
                 again = checked[key]
@@ -111,7 +111,7 @@ def encode(setup: Setup, report: Report) -> None:
                 what, zipnn = f"encode {path.stem}: {threads_of(('', threads))}", seconds["zipnn", threads]
                 report.at_least(f"{what}, no read-back / zipnn", zipnn / seconds["wcodec", threads], 1.0)
                 report.at_least(f"{what}, read back / zipnn", zipnn / checked["wcodec", threads], 0.7)
-        scaling(report, f"encode {path.stem}, no read-back", seconds)
+        scaling(report, f"encode {path.stem}, no read-back", seconds, setup.cpu)
 
 
 FACES = {
@@ -140,8 +140,8 @@ def load(setup: Setup, report: Report) -> None:
                     except WorkerError as error:
                         report.absent(codec, str(error))
                 steps: list[Step] = [(label(key), worker, "load", {"framework": framework}) for key, worker in workers.items()]
-                taken = interleave(steps, setup.repetitions)
-            seconds = {key: taken[label(key)]["seconds"].median for key in workers}
+                taken = interleave(steps, setup, report)
+            seconds = {key: taken[label(key)]["seconds"] for key in workers if label(key) in taken}
             for key, own in seconds.items():
                 threads = "-" if key[0] == "safetensors" else threads_of(key)
                 rows.append([name, key[0], threads, rate(file.data, own), f"{own * 1000:.1f}", against(seconds, key, own)])

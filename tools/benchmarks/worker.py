@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import sides
-
-clock = time.perf_counter
 
 
 class Memcpy:
@@ -30,9 +27,9 @@ class Memcpy:
         self.source, self.target = np.ones(size, np.uint8), np.ones(size, np.uint8)
 
     def __call__(self) -> dict[str, float]:
-        began = clock()
+        timer = sides.Timer()
         self.copy(self.target, self.source)
-        return {"seconds": clock() - began}
+        return timer.stop()
 
 
 def in_child(call: Any) -> Any:
@@ -102,10 +99,10 @@ class Server:
 
     def load(self, framework: str) -> dict[str, float]:
         def run() -> dict[str, float]:
-            began = clock()
+            timer = sides.Timer()
             tensors = self.side.load(framework)
             touch(tensors)
-            return {"seconds": clock() - began, "tensors": len(tensors)}
+            return timer.stop()
 
         return in_child(run)
 
@@ -115,10 +112,10 @@ class Server:
         def run() -> dict[str, float]:
             import wcodec
 
-            began = clock()
+            timer = sides.Timer()
             with wcodec.safe_open(self.path, framework="np", threads=self.threads) as file:
                 file.get_tensor(tensor)
-            return {"seconds": clock() - began}
+            return timer.stop()
 
         return in_child(run)
 
@@ -136,9 +133,9 @@ class Server:
         """Encode or decode file to file."""
         import wcodec
 
-        began = clock()
+        timer = sides.Timer()
         {"encode": wcodec.encode, "decode": wcodec.decode}[action](self.path, Path(target), threads=self.threads, force=True)
-        return {"seconds": clock() - began}
+        return timer.stop()
 
     def close(self) -> dict[str, float]:
         if self.side:
