@@ -8,6 +8,8 @@ parts:
   open     a file of 1,000 tensors; import; --help
   memory   private memory on a big generated checkpoint (takes minutes and 3 x --size of disk; only when named)
 
+Run it with the interpreter of the environment that check.py makes: .venv/bin/python tools/bench.py
+
 The peers are optional; a row says so when one is missing. They install beside wcodec, or into an environment of their own
 that --peers-python names (it needs numpy there):
   pip install torch==2.13.0 && pip install zipnn==0.5.4 openzl==0.3.0 pcodec==1.1.0 ml_dtypes

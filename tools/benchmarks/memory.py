@@ -114,7 +114,7 @@ def run(setup: Setup, report: Report) -> None:
         "private memory above the process after imports, file to file",
         ("action", "workers", "peak MiB", "growth of VmHWM MiB", "MB/s", "samples"),
         rows,
-        note + " Peak: Private_Clean + Private_Dirty, sampled from outside; VmHWM counts shared and file pages too, and misses nothing.",
+        note + "\nPeak: Private_Clean + Private_Dirty, sampled from outside; VmHWM counts shared and file pages too, and misses nothing.",
     )
 
 

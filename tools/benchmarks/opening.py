@@ -47,7 +47,7 @@ def open_many(setup: Setup, report: Report) -> list[list[str]]:
 def imports(setup: Setup, report: Report) -> list[list[str]]:
     """The time that the import statement itself takes in a fresh interpreter."""
     code = "import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
-    taken: dict[str, list[float]] = {"numpy": [], "wcodec": []}
+    taken: dict[str, list[float]] = {"numpy": [], "wcodec": [], "wcodec.numpy": []}
     for turn in range(setup.repetitions + 1):
         for module, values in taken.items():
             done = subprocess.run(

@@ -159,4 +159,6 @@ def interleave(steps: list[Step], setup: Setup, report: Report) -> dict[str, dic
     if setup.cpu:
         for numbers in medians.values():
             numbers["seconds"] = numbers["cpu"]
+            if "compress" in numbers:
+                numbers["compress"] = numbers["compress cpu"]
     return medians

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -117,6 +118,19 @@ def versions_in(python: str) -> dict[str, str]:
     return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
 
 
+def kernels() -> str:
+    """Which of wcodec's backends would run here, and with which instructions."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from wcodec.backends import get_backend
+
+            backend = get_backend()
+    except Exception as error:
+        return f"none: {error}"
+    return " ".join([backend.name, getattr(backend, "isa", "")]).strip()
+
+
 def stamp(peers_python: str, threads: Sequence[int]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -125,6 +139,7 @@ def stamp(peers_python: str, threads: Sequence[int]) -> dict[str, Any]:
         "threads": list(threads),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "wcodec kernels": kernels(),
         "load": [round(value, 2) for value in os.getloadavg()],
         "versions": versions(),
     }

@@ -156,9 +156,9 @@ class Peer(Side):
         data = self.prepare()
         timer = Timer()
         blob = self.compress(data)
-        compressed = timer.stop()["seconds"]
+        alone = timer.stop()
         self.write(blob)
-        return timer.stop() | {"compress": compressed}
+        return timer.stop() | {"compress": alone["seconds"], "compress cpu": alone["cpu"]}
 
     def write(self, blob: Any) -> None:
         with self.stored.open("wb") as file, self.layout.path.open("rb") as source:

@@ -122,6 +122,7 @@ class Server:
     def generate(self, count: int, shape: list[int]) -> dict[str, float]:
         """Write `count` small tensors to the file through wcodec itself."""
         import numpy as np
+
         import wcodec.numpy
 
         random = np.random.default_rng(1)

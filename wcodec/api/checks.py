@@ -93,7 +93,7 @@ def _check_digest(
         windows = pieces(record.section, record.spec, opened.env)
         found = _digest(windows, read, opened.env, record.spec.dtype.storage, pool, threads, advance)
         if not record.tolerant and found != record.digest:
-            raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-16")
+            raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-30")
 
 
 def _digest(

@@ -133,4 +133,4 @@ def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, pool: An
             digest.update(data)
             writer.write(data)
     if not record.tolerant and digest.digest() != record.digest:
-        raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-16")
+        raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-30")

@@ -25,6 +25,15 @@ class Planes:
         return -(-self.rest // 8)
 
 
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """How tokens stand for symbols: token + base, but 0 for token 0 when ``zero``; packed: the top rest plane is packed bits."""
+
+    base: int = 0
+    zero: bool = False
+    packed: bool = False
+
+
 class Backend:
     """The numpy backend: reference for all others.
 
@@ -47,13 +56,34 @@ class Backend:
         rans.decode(job, states, offsets, words, out)
 
     def rans_join(
-        self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, base: int, split: Planes, rest: Sequence[U8], out: UInts
+        self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, symbols: Symbols, split: Planes, rest: Sequence[U8], out: UInts
     ) -> None:
-        """Decode a window's tokens, add base, and join them with rest planes into out: rans_decode and join_planes in one pass."""
+        """Decode a window's tokens and join their symbols with rest planes into out: rans_decode and join_planes in one pass."""
         tokens = np.empty(out.size, np.uint8)
         self.rans_decode(job, lut, states, offsets, words, tokens)
-        symbol = tokens.astype(np.uint32) + np.uint32(base)
-        self.join_planes(split, symbol.astype(np.uint8 if split.bits - split.rest <= 8 else np.uint16), rest, out)
+        symbol = tokens.astype(np.uint32) + np.uint32(symbols.base)
+        if symbols.zero:
+            symbol[tokens == 0] = 0
+        planes = list(rest)
+        if symbols.packed:
+            planes[-1] = np.empty(out.size, np.uint8)
+            self.unpack_bits(rest[-1], split.rest % 8, 0, planes[-1])
+        self.join_planes(split, symbol.astype(np.uint8 if split.bits - split.rest <= 8 else np.uint16), planes, out)
+
+    def split_tokens(self, split: Planes, x: UInts, base: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
+        """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given.
+
+        A top plane of fewer than 8 bits is written packed. Returns counts of the tokens [256], lowest symbol above 0 (2^16 without
+        one) and highest symbol, by which the caller sees whether the tokens stand for the symbols.
+        """
+        symbol, planes = self.split_planes(split, x)
+        tokens[:] = (np.maximum(symbol, symbol.dtype.type(base)) - symbol.dtype.type(base)).astype(np.uint8)
+        if split.rest % 8:
+            planes[-1] = self.pack_bits(planes[-1], split.rest % 8, 0)
+        for plane, out in zip(planes, rest, strict=True):
+            out[:] = plane
+        low = int((symbol - symbol.dtype.type(1)).min(initial=2**16 - 1 if symbol.itemsize > 1 else 255)) + 1
+        return np.bincount(tokens, minlength=256).astype(np.uint64), low, int(symbol.max(initial=0))
 
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
         """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""

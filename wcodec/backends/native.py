@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.backends.base import Backend, Planes
+from wcodec.backends.base import Backend, Planes, Symbols
 from wcodec.coding import rans
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, UInts
@@ -134,12 +134,12 @@ class NativeBackend(Backend):
         )
 
     def rans_join(
-        self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, base: int, split: Planes, rest: Sequence[U8], out: UInts
+        self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, symbols: Symbols, split: Planes, rest: Sequence[U8], out: UInts
     ) -> None:
-        """Decode a window's tokens, add base, and join them with rest planes into out: rans_decode and join_planes in one pass."""
-        native, count = _decoding(job, lut, states, offsets, words), job.order.count
-        if native is None or out.size != count or not _splits(split, rest, out):
-            return super().rans_join(job, lut, states, offsets, words, base, split, rest, out)
+        """Decode a window's tokens and join their symbols with rest planes into out: rans_decode and join_planes in one pass."""
+        native, count, base = _decoding(job, lut, states, offsets, words), job.order.count, symbols.base
+        if native is None or symbols.zero or symbols.packed or out.size != count or not _splits(split, rest, out):
+            return super().rans_join(job, lut, states, offsets, words, symbols, split, rest, out)
         scratch, planes = self._decode_scratch(native), _Split(out.itemsize, split.rest, split.rotate, base)
         _raise_for(
             self._library.wcodec_rans_join(
@@ -203,7 +203,7 @@ def _raise_for(rules: int) -> None:
 def _splits(split: Planes, rest: Sequence[U8], x: UInts) -> bool:
     """Whether C may split or join x like this."""
     return (
-        x.itemsize * 8 == split.bits
+        x.itemsize * 8 == split.bits <= split.rest + 16
         and x.flags.c_contiguous
         and len(rest) == split.count
         and all(_fits(plane, np.uint8, x.size) for plane in rest)
@@ -267,7 +267,7 @@ def load() -> NativeBackend:
     if path is None:
         raise BackendUnavailable("wcodec was installed without its native library (no C compiler was found, or this is a source tree)")
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path.absolute()))
         library.wcodec_abi.restype, library.wcodec_abi.argtypes = c_int, ()
         abi = library.wcodec_abi()
     except (OSError, AttributeError) as error:

@@ -148,7 +148,7 @@ def check(part: Part, spec: Spec, env: Env, depth: int = 1) -> None:
         resource = env.resource(part.index)
         if resource.spec != spec:
             raise Corrupt(f"resource {part.index} is {resource.spec}, expected {spec}", rule="C-23")
-        return check(resource.section, resource.spec, env, depth + 1)
+        return check(resource.section, resource.spec, env, depth)
     if not isinstance(part, Section):
         raise Corrupt("a stream stands where a section is expected", rule="C-20")
     codec = find(part, env)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from math import lcm
 from typing import Any
 
 import numpy as np
 
-from wcodec.backends import Planes
+from wcodec.backends import Planes, Symbols
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, storage_spec
 from wcodec.codecs.params import flag, uint
 from wcodec.codecs.rans import Rans, window, wire
 from wcodec.codecs.smallest import entropy, smallest
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import DTYPES, U8, Part, Section, Spec, UInts
+from wcodec.types import DTYPES, U8, U64, MemoryStream, Part, Section, Spec, UInts
 
 SAMPLE = 1 << 15
 RUN = 1 << 10
+WIDEST = 12
+"""Bits of the widest symbol that is considered."""
 
 
 def split_of(section: Section, spec: Spec) -> Planes:
@@ -60,33 +63,23 @@ class PlanesCodec(Codec):
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
         split, plane = split_of(section, spec), Spec.of("U8", spec.count)
+        fused = _fused(section, spec, split, env, start, stop)
         with ExitStack() as stack:
-            rest = [
-                stack.enter_context(base.decoded(section.parts[f"rest{i}"], plane, env, start, stop)) for i in range(split.count)
-            ]
-            if self._fused(section, spec, split, env, start, stop, rest, out):
+            rest: list[U8] = []
+            for i in range(split.count):
+                part = section.parts[f"rest{i}"]
+                if fused is not None and fused.packed and i == split.count - 1:
+                    width = split.rest % 8
+                    assert isinstance(part, Section)
+                    data = base.stream_of(part, "data").read(start * width // 8, -(-stop * width // 8))
+                    rest.append(stack.enter_context(data))
+                else:
+                    rest.append(stack.enter_context(base.decoded(part, plane, env, start, stop)))
+            if fused is not None:
+                _join(section, spec, split, fused, env, (start, stop), rest, out)
                 return
             symbol = stack.enter_context(base.decoded(section.parts["symbol"], symbol_spec(split, spec), env, start, stop))
             env.backend.join_planes(split, symbol, rest, out)
-
-    def _fused(
-        self, section: Section, spec: Spec, split: Planes, env: Env, start: int, stop: int, rest: list[U8], out: UInts
-    ) -> bool:
-        """Decode and join in one pass when the symbol is plain rans and the window is whole blocks."""
-        symbol, its = section.parts["symbol"], symbol_spec(split, spec)
-        if not isinstance(symbol, Section) or symbol.codec != "rans":
-            return False
-        w = wire(symbol, its)
-        unit = w.order.unit
-        whole = start % unit == 0 and (stop % unit == 0 or stop == spec.count)
-        if not whole or not w.order.block or w.kind != "none" or w.alphabet.bits or w.alphabet.escape >= 0 or w.alphabet.zero:
-            return False
-        codec = env.codecs["rans"]
-        assert isinstance(codec, Rans)
-        job, lut, states, offsets, (low, high) = window(codec.head(symbol, its, env), start // unit, -(-stop // unit))
-        with base.stream_of(symbol, "data").read(low, high) as words:
-            env.backend.rans_join(job, lut, states, offsets, words, w.alphabet.base, split, rest, out)
-        return True
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):
@@ -94,14 +87,108 @@ class PlanesCodec(Codec):
         bits = 8 * spec.dtype.storage.itemsize
         rotate = options.get("rotate", spec.dtype.mantissa > 0)
         rest = options["rest"] if "rest" in options else choose_rest(x, spec, rotate)
-        rest = min(max(rest, bits - 16), bits - 1)
-        split = Planes(bits, rest, rotate)
-        symbol, planes = env.backend.split_planes(split, x)
-        its = symbol_spec(split, spec)
-        parts: dict[str, Part] = {"symbol": smallest(symbol, its, env, zstd=False)}
-        for i, plane in enumerate(planes):
-            parts[f"rest{i}"] = _rest(plane, env)
-        return Section("planes", {"rest": rest} | ({"rotate": True} if rotate else {}), parts)
+        split = Planes(bits, min(max(rest, bits - 16), bits - 1), rotate)
+        parts: dict[str, Part] | None = None
+        if x.size:
+            split, tokens = split_tokens(x, split, env, fixed="rest" in options)
+            parts = None if tokens is None else _parts_of_tokens(tokens, symbol_spec(split, spec), split, env)
+        if parts is None:
+            symbol, planes = env.backend.split_planes(split, x)
+            parts = {"symbol": smallest(symbol, symbol_spec(split, spec), env, zstd=False)}
+            parts |= {f"rest{i}": smallest(plane, Spec.of("U8", plane.size), env) for i, plane in enumerate(planes)}
+        return Section("planes", {"rest": split.rest} | ({"rotate": True} if rotate else {}), parts)
+
+
+def _fused(section: Section, spec: Spec, split: Planes, env: Env, start: int, stop: int) -> Symbols | None:
+    """Tell how to decode and join in one pass: when the symbol is plain rans and the window is whole blocks."""
+    symbol = section.parts["symbol"]
+    if not isinstance(symbol, Section) or symbol.codec != "rans":
+        return None
+    w = wire(symbol, symbol_spec(split, spec))
+    whole = start % w.order.unit == 0 and (stop % w.order.unit == 0 or stop == spec.count)
+    if not whole or not w.order.block or w.kind != "none" or w.alphabet.bits or w.alphabet.escape >= 0:
+        return None
+    top = section.parts[f"rest{split.count - 1}"] if split.rest % 8 else None
+    packed = isinstance(top, Section) and top.codec == "bitpack" and top.params == {"bits": split.rest % 8}
+    return Symbols(w.alphabet.base, w.alphabet.zero, packed)
+
+
+def _join(
+    section: Section, spec: Spec, split: Planes, symbols: Symbols, env: Env, at: tuple[int, int], rest: list[U8], out: UInts
+) -> None:
+    symbol, its, codec = section.parts["symbol"], symbol_spec(split, spec), env.codecs["rans"]
+    assert isinstance(symbol, Section) and isinstance(codec, Rans)
+    head = codec.head(symbol, its, env)
+    unit = head.job.order.unit
+    job, lut, states, offsets, (low, high) = window(head, at[0] // unit, -(-at[1] // unit))
+    with base.stream_of(symbol, "data").read(low, high) as words:
+        env.backend.rans_join(job, lut, states, offsets, words, symbols, split, rest, out)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Elements split in one pass. planes: the top one packed when it has fewer than 8 bits. counts: of the tokens."""
+
+    tokens: U8
+    planes: list[U8]
+    counts: U64
+    base: int
+    zero: bool
+
+
+def split_tokens(x: UInts, split: Planes, env: Env, fixed: bool) -> tuple[Planes, Tokens | None]:
+    """Split into tokens that stand for all symbols, with more rest bits where 256 of them do not suffice (None if ``fixed``)."""
+    seen = sample(x)
+    symbol, _ = env.backend.split_planes(split, seen)
+    width = split.bits - split.rest
+    # A guess that leaves room for a few larger exponents than the sample has; the verb tells whether it was right.
+    base_ = max(0, min(int(symbol.max()) + (4 << width - 8), (1 << width) - 1) - 255) if width > 8 else 0
+    tokens = np.empty(x.size, np.uint8)
+    while True:
+        widths = [8] * (split.rest // 8) + [split.rest % 8] * (split.rest % 8 > 0)
+        planes = [np.empty(-(-x.size * width // 8), np.uint8) for width in widths]
+        counts, low, high = _split(x, split, base_, tokens, planes, widths, env)
+        if high < 256 and not base_:
+            return split, Tokens(tokens, planes, counts, 0, False)
+        if base_ < low and high - base_ < 256:
+            return split, Tokens(tokens, planes, counts, base_, True)
+        fewer = 0
+        while (high >> fewer) - (low >> fewer) + 1 > 255:
+            fewer += 1
+        if fewer and fixed:
+            return split, None
+        split = replace(split, rest=split.rest + fewer)
+        base_ = max(0, (low >> fewer) - 1) if high >> fewer > 255 else 0
+
+
+def _split(
+    x: UInts, split: Planes, base_: int, tokens: U8, planes: list[U8], widths: list[int], env: Env
+) -> tuple[U64, int, int]:
+    """Run the verb on as many pieces as there are workers."""
+    step = -(-x.size // (env.parallel * RUN)) * RUN
+
+    def piece(a: int) -> tuple[U64, int, int]:
+        b = min(a + step, x.size)
+        rest = [plane[a * width // 8 : -(-b * width // 8)] for plane, width in zip(planes, widths, strict=True)]
+        return env.backend.split_tokens(split, x[a:b], base_, tokens[a:b], rest)
+
+    found = list(env.workers(piece, range(0, x.size, step)))
+    counts: U64 = np.sum([counts for counts, _, _ in found], axis=0, dtype=np.uint64)
+    return counts, min(low for _, low, _ in found), max(high for _, _, high in found)
+
+
+def _parts_of_tokens(found: Tokens, its: Spec, split: Planes, env: Env) -> dict[str, Part] | None:
+    """Code symbols and rest planes; None when many exact zeros make the planes worth a closer look."""
+    zeros = int(found.counts[0]) if found.zero or not split.rest else 0
+    if zeros > 0.02 * found.tokens.size:
+        return None
+    codec = env.codecs["rans"]
+    assert isinstance(codec, Rans)
+    parts: dict[str, Part] = {"symbol": codec.encode_symbols(found.tokens, its, env, found.counts, found.base, found.zero)}
+    for i, plane in enumerate(found.planes):
+        packed = i == split.rest // 8
+        parts[f"rest{i}"] = Section("bitpack", {"bits": split.rest % 8}, {"data": MemoryStream(plane)}) if packed else _rest(plane, env)
+    return parts
 
 
 def sample(x: UInts, count: int = SAMPLE) -> UInts:
@@ -114,25 +201,22 @@ def sample(x: UInts, count: int = SAMPLE) -> UInts:
 
 
 def choose_rest(x: UInts, spec: Spec, rotate: bool) -> int:
-    """Choose r by the entropy of a sample: most bits below the symbol that cost nothing."""
+    """Choose r by the entropy of a sample: as many bits below the symbol as cost next to nothing."""
     bits = 8 * spec.dtype.storage.itemsize
-    if bits == 8:
-        return 1 if rotate else 0
-    if not x.size:
-        return bits - 8
+    if bits == 8 or not x.size:
+        return int(rotate) if bits == 8 else bits - 8
     seen = sample(x)
     kind = x.dtype.type
     v = seen << kind(1) | seen >> kind(bits - 1) if rotate else seen
-    counts = np.bincount((v >> kind(bits - 16)).astype(np.intp), minlength=1 << 16)
+    counts = np.bincount(v >> kind(bits - WIDEST), minlength=1 << WIDEST)
     best = (float("inf"), 0)
-    for width in range(min(max(spec.dtype.exponent, 6), 8), 13):
-        merged = counts.reshape(1 << width, -1).sum(1)
-        used = int((merged > 0).sum())
-        if used > 250 and width > 8:
-            break
-        # A wider symbol pays for its table and for 12-bit frequencies; a sample sees fewer of its tokens.
-        cost = entropy(merged) / seen.size + bits - width + (9 * used) / x.size + used / 40_000
-        best = min(best, (cost, bits - width))
+    for width in range(WIDEST, 6, -1):
+        used = int(np.count_nonzero(counts))
+        if used <= 240 or width <= 8:
+            # A wider symbol pays for its table, for 12-bit frequencies, and for what a sample cannot see.
+            cost = entropy(counts) / seen.size + bits - width + 10 * used / x.size + used / 30_000
+            best = min(best, (cost - (0.004 if width == 8 else 0), bits - width))
+        counts = counts.reshape(-1, 2).sum(1)
     return best[1]
 
 
@@ -141,10 +225,7 @@ def _rest(plane: U8, env: Env) -> Section:
     its = Spec.of("U8", plane.size)
     seen = sample(plane)
     counts = np.bincount(seen, minlength=256)
-    width = max(1, int(seen.max(initial=0)).bit_length())
-    noise = entropy(counts) / max(1, seen.size)
-    if plane.size and noise < width - 0.02 - 300 / plane.size:
+    # The entropy of a sample of noise falls short of 8 bits by about 184 bits in all.
+    if plane.size and entropy(counts) / seen.size < 8 - 0.015 - 250 / seen.size:
         return smallest(plane, its, env)
-    if width < 8 and plane.size and int(plane.max()) >> width == 0:
-        return env.codecs["bitpack"].encode(plane, its, env)
     return env.codecs["raw"].encode(plane, its, env)

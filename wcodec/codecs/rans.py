@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
 from wcodec.codecs.params import blob, flag, uint, uints
 from wcodec.coding import tokens
 from wcodec.coding.rans import LOW, Context, Job, Order
-from wcodec.coding.tables import UNUSED, Tables, checked_tables
+from wcodec.coding.tables import Tables, checked_tables
 from wcodec.coding.tokens import Alphabet
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import DTYPES, U8, U32, MemoryStream, Part, Section, Spec, UInts
+from wcodec.types import DTYPES, U8, U32, U64, MemoryStream, Part, Section, Spec, UInts
 
 BLOCK = 1 << 16
 """Symbols of a block by default: its 100 bytes are then 0.1 % of a BF16 tensor's."""
@@ -215,11 +214,22 @@ class Rans(Codec):
             params["trellis"] = trellis
         if context.map is not None:
             params |= {"classes": list(context.map.shape), "map": context.map.tobytes()}
-        data, shared = encode_tokens(order, context, params["precision"], symbols, env, options.get("tables"))
+        tables, shared = options.get("tables", (None, None))
+        data, tables = encode_tokens(order, context, params["precision"], symbols, env, tables, shared is not None)
         if shared is not None:
-            params["table_size"], parts["tables"] = shared
+            params["table_size"], parts["tables"] = len(tables.pack()), shared
         parts["data"] = MemoryStream(data)
         return Section("rans", params, parts)
+
+    def encode_symbols(self, symbols: U8, spec: Spec, env: Env, counts: U64, base_: int, zero: bool) -> Section:
+        """Encode tokens that are counted already and stand for token + base, or for 0 (what planes makes)."""
+        order = _order(spec.count, matrix(spec)[1], {})
+        params: dict[str, Any] = {"precision": 12, "block": order.block // 128}
+        params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
+        params |= ({"base": base_} if base_ else {}) | ({"zero": True} if zero else {})
+        tables = Tables.fit(counts.reshape(1, 256), 12)
+        data, _ = encode_tokens(order, Context(), 12, symbols, env, tables)
+        return Section("rans", params, {"data": MemoryStream(data)})
 
 
 def window(head: Head, first: int, last: int) -> tuple[Job, U32, U32, U32, tuple[int, int]]:
@@ -347,29 +357,23 @@ def _add_alphabet(
 
 
 def encode_tokens(
-    order: Order, context: Context, precision: int, symbols: U8, env: Env, shared: tuple[Tables, Part] | None = None
-) -> tuple[U8, tuple[int, Part] | None]:
-    """Entropy-code tokens. Returns the stream, and size and part of a shared table."""
+    order: Order, context: Context, precision: int, symbols: U8, env: Env, tables: Tables | None = None, shared: bool = False
+) -> tuple[U8, Tables]:
+    """Entropy-code tokens, with the tables given or fitted ones. Returns the stream, without tables when they are shared."""
     cuts = np.linspace(0, order.units, min(env.parallel, max(order.units, 1)) + 1).astype(int).tolist()
-    none = Tables(precision, np.zeros((context.tables, 256), np.uint16))
-    jobs = [(Job(order.window(a, b), context, none, a * order.unit), a * order.unit) for a, b in zip(cuts, cuts[1:], strict=False)]
+    spans = [(order.window(a, b), a * order.unit) for a, b in zip(cuts, cuts[1:], strict=False)]
 
-    def piece(job: Job, at: int) -> U8:
-        return symbols[at : at + job.order.count]
+    def job(span: tuple[Order, int], its: Tables) -> tuple[Job, U8]:
+        return Job(span[0], context, its, span[1]), symbols[span[1] : span[1] + span[0].count]
 
-    if shared is None:
-        counts = sum(env.workers(lambda item: env.backend.rans_histogram(item[0], piece(*item)), jobs))
-        tables = Tables.fit(counts, precision)
-    else:
-        tables = shared[0]
-    ready = [(Job(job.order, context, tables, job.start), at) for job, at in jobs]
-    coded = list(env.workers(lambda item: env.backend.rans_encode(item[0], piece(*item)), ready))
+    if tables is None:
+        none = Tables(precision, np.zeros((context.tables, 256), np.uint16))
+        found = list(env.workers(lambda span: env.backend.rans_histogram(*job(span, none)), spans))
+        tables = Tables.fit(np.sum(found, axis=0, dtype=np.uint64), precision)
+    ready = tables
+    coded = list(env.workers(lambda span: env.backend.rans_encode(*job(span, ready)), spans))
     sizes = np.concatenate([size for _, size, _ in coded])
-    packed = tables.pack() if shared is None else b""
-    head = [np.frombuffer(packed, np.uint8), np.cumsum(sizes[:-1], dtype=np.uint32).view(np.uint8)]
+    head = [np.frombuffer(b"" if shared else tables.pack(), np.uint8), np.cumsum(sizes[:-1], dtype=np.uint32).view(np.uint8)]
     head += [states.reshape(-1).view(np.uint8) for states, _, _ in coded]
     stream: U8 = np.concatenate(head + [words for _, _, words in coded])
-    return stream, (len(tables.pack()), shared[1]) if shared else None
-
-
-__all__ = ["UNUSED", "Head", "Rans", "encode_tokens", "matrix", "window", "wire"]
+    return stream, tables

@@ -98,6 +98,10 @@ class AtomicFile:
 
     close = abort
 
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.abort()
+
     def _publish(self) -> None:
         """Give the file its name unless somebody else took it. A link cannot overwrite; where there are none, a check must do."""
         try:

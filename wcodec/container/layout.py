@@ -123,9 +123,8 @@ def check_tiling(extents: U64, voids: U64, end: int) -> None:
 
     Raises Corrupt [C-11, C-12].
     """
-    for table, what, least in ((extents, "extents", 1), (voids, "voids", 0)):
-        if (table[1:, 0] <= table[:-1, 0]).any() or (table[:, 1] < least).any():
-            raise Corrupt(f"{what} are empty or not in order", rule="C-11")
+    if (extents[1:, 0] <= extents[:-1, 0]).any() or not extents[:, 1].all() or (voids[1:, 0] < voids[:-1, 0]).any():
+        raise Corrupt("extents or voids are empty or not in order", rule="C-11")
     regions = np.concatenate([extents, voids])
     regions = regions[np.lexsort((regions[:, 1], regions[:, 0]))]
     offset, length = regions[:, 0], regions[:, 1]

@@ -138,8 +138,9 @@ def _tensors(entries: list[Any]) -> tuple[Sequence[str], Sequence[bytes]]:
 
 def _numbers(fields: dict[str, Any], key: str) -> U64:
     data = needed(fields, key, bytes, "C-10")
-    if len(data) % (8 if key == "checksums" else 16):
-        raise Corrupt(f"{key} of {len(data)} bytes", rule="C-10")
+    width, rule = (8, "C-13") if key == "checksums" else (16, "C-11")
+    if len(data) % width:
+        raise Corrupt(f"{key} of {len(data)} bytes", rule=rule)
     return np.frombuffer(data, "<u8").astype(np.uint64, copy=False)
 
 

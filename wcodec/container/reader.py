@@ -76,6 +76,7 @@ class ContainerReader:
     def close(self) -> None:
         """Close the file; streams handed out cannot be read afterwards."""
         self._source.close()
+        self._pool.clear()
 
     @property
     def names(self) -> Sequence[str]:

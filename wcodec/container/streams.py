@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import stat
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -37,17 +39,31 @@ class FileSource:
     """A file read by pread: safe for threads and after fork."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file: IO[bytes] = Path(path).open("rb", buffering=0)  # noqa: SIM115 - close() closes it
-        self.size = os.fstat(self._file.fileno()).st_size
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            mode = os.fstat(self._fd)
+            if not stat.S_ISREG(mode.st_mode):
+                raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
+            self.size = mode.st_size
+        except BaseException:
+            self.close()
+            raise
 
     def view(self, start: int, stop: int) -> U8 | None:
         return None
 
     def read_into(self, start: int, out: U8) -> None:
-        pread_into(self._file.fileno(), start, out)
+        pread_into(self._fd, start, out)
 
     def close(self) -> None:
-        self._file.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # Streams may outlive the reader that made them; the last of them closes the file.
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
 
 
 class ViewSource:
@@ -111,7 +127,8 @@ def pread_into(fd: int, start: int, out: U8) -> None:
 class Pool:
     """Buffers to read into, kept because touching fresh memory costs more than reading does.
 
-    Keeps at most 256 MiB. Nobody waits for its lock, so that a fork cannot leave it locked for ever: who does not get it goes without.
+    Keeps at most 256 MiB, or one larger buffer. Nobody waits for its lock, so that a fork cannot leave it locked for ever:
+    who does not get it goes without.
     """
 
     def __init__(self) -> None:
@@ -134,10 +151,14 @@ class Pool:
         if self._lock.acquire(blocking=False):
             try:
                 self._free.append(buffer)
-                while sum(b.size for b in self._free) > _RETAINED:
+                while len(self._free) > 1 and sum(b.size for b in self._free) > _RETAINED:
                     self._free.pop(0)
             finally:
                 self._lock.release()
+
+    def clear(self) -> None:
+        """Let all buffers go."""
+        self._free = []
 
 
 @dataclass(frozen=True, slots=True, eq=False)

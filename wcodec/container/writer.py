@@ -48,7 +48,7 @@ class ContainerWriter:
         self._aliases: set[int] = set()
         self._resources: list[bytes] = []
         self._heights: list[int] = []
-        self._extents, self._checksums = array("Q"), array("Q")
+        self._extents, self._checksums, self._first_chunk = array("Q"), array("Q"), array("Q")
         self._pool = Pool()
         self._usable = True
         self._target: Target = open_target(target, force)
@@ -189,6 +189,7 @@ class ContainerWriter:
                 return data.tobytes()
         self._pad()
         self._extents.extend((self._target.position, stream.size))
+        self._first_chunk.append(len(self._checksums))
         for start in range(0, stream.size, _PIECE):
             with stream.read(start, min(start + _PIECE, stream.size)) as data:
                 self._checksums.extend(chunk_checksums(data))
@@ -202,7 +203,6 @@ class ContainerWriter:
 
     def _stream(self, index: int) -> Stream:
         offset, size = self._extents[2 * index : 2 * index + 2]
-        # Chunks of earlier streams: counted here, since reading back is rare and a table of them would be kept for nothing.
-        first = sum(-(-length // CHUNK) for length in self._extents[1 : 2 * index : 2])
+        first = self._first_chunk[index]
         sums = np.array(self._checksums[first : first + -(-size // CHUNK)], np.uint64)
         return FileStream(self._target, self._pool, offset, size, sums)

@@ -1,5 +1,6 @@
 /* Splitting and joining elements (planes.md), in loops that compilers vectorise: every planes_*.c compiles them for its
- * instruction set. Number of planes and types are constants of each loop, shifts are not. */
+ * instruction set. Number of planes and types are constants of each loop, shifts are not. A symbol has at most 16 bits, so
+ * 64-bit elements have 6 to 8 planes. */
 #ifndef WCODEC_PLANES_H
 #define WCODEC_PLANES_H
 
@@ -39,7 +40,7 @@ JOIN(join_64_16, wk_u64, uint64_t, 64, wk_u16)
   JOIN_UP_TO_2(name, type, symbols) JOIN_CASE(name, type, symbols, 3) JOIN_CASE(name, type, symbols, 4)
 #define JOIN_UP_TO_8(name, type, symbols)                                     \
   JOIN_CASE(name, type, symbols, 6) JOIN_CASE(name, type, symbols, 7)         \
-  default: name(split, (const symbols *)symbol, rest, at, count, (type *)out, (int)(split->rest + 7) / 8);
+  default: name(split, (const symbols *)symbol, rest, at, count, (type *)out, 8);
 
 WK_INLINE void join_any(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest, uint64_t at,
                         uint64_t count, void *out) {
@@ -86,7 +87,7 @@ SPLIT(split_64_16, wk_u64, uint64_t, 64, wk_u16)
   SPLIT_UP_TO_2(name, type, symbols) SPLIT_CASE(name, type, symbols, 3) SPLIT_CASE(name, type, symbols, 4)
 #define SPLIT_UP_TO_8(name, type, symbols)                                    \
   SPLIT_CASE(name, type, symbols, 6) SPLIT_CASE(name, type, symbols, 7)       \
-  default: name(split, (const type *)x, count, (symbols *)symbol, rest, (int)(split->rest + 7) / 8);
+  default: name(split, (const type *)x, count, (symbols *)symbol, rest, 8);
 
 WK_INLINE void split_any(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest) {
   const uint32_t planes = (split->rest + 7) / 8, wide = 8 * split->bytes - split->rest > 8;

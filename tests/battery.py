@@ -1,0 +1,118 @@
+"""What every codec must pass, and helpers that many tests share. Arrays are compared as bit patterns."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import blake3
+import numpy as np
+import pytest
+
+from wcodec.backends import available, get_backend
+from wcodec.codecs import CODECS, Env, check, decode, unit
+from wcodec.container.reader import ContainerReader
+from wcodec.container.writer import ContainerWriter
+from wcodec.errors import Corrupt, WcodecError
+from wcodec.types import Ref, Section, Spec, UInts
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = ROOT / "fixtures"
+sys.path.append(str(ROOT / "tools"))
+
+BACKENDS = tuple(available())
+
+EXAMPLES = [pytest.param(name, options, id=f"{name}-{i}") for name, codec in CODECS.items() for i, options in enumerate(codec.examples)]
+
+
+def make_env(backend: str = "numpy", **options: Any) -> Env:
+    return Env(get_backend(backend), CODECS, **options)
+
+
+def digest(x: UInts) -> bytes:
+    return blake3.blake3(x.view(np.uint8)).digest()
+
+
+def same_bits(a: UInts, b: UInts) -> bool:
+    return a.dtype == b.dtype and a.size == b.size and a.tobytes() == b.tobytes()
+
+
+def bytes_of(part: Any) -> Any:
+    """Section, stream or reference as plain values that compare."""
+    if isinstance(part, Section):
+        return part.codec, dict(part.params), {name: bytes_of(child) for name, child in sorted(part.parts.items())}
+    if isinstance(part, Ref):
+        return part
+    with part.read(0, part.size) as data:
+        return data.tobytes()
+
+
+def decoded(section: Section, spec: Spec, env: Env, start: int = 0, stop: int | None = None) -> UInts:
+    """Decode a window over memory that holds other values."""
+    stop = spec.count if stop is None else stop
+    out = np.full((stop - start) * spec.dtype.storage.itemsize, 0xA5, np.uint8).view(spec.dtype.storage)
+    decode(section, spec, env, start, stop, out)
+    return out
+
+
+def stored(section: Section, spec: Spec, x: UInts, name: str = "x") -> bytes:
+    """A file that holds one section."""
+    buffer = io.BytesIO()
+    with ContainerWriter(buffer) as writer:
+        writer.add(name, spec, section, digest(x))
+    return buffer.getvalue()
+
+
+def read_back(data: bytes, backend: str, name: str = "x") -> tuple[Section, Spec, Env]:
+    reader = ContainerReader(data)
+    record = reader.target(name)
+    env = make_env(backend, resource=reader.resource)
+    check(record.section, record.spec, env)
+    return record.section, record.spec, env
+
+
+def pass_battery(codec: str, options: Mapping[str, Any], spec: Spec, x: UInts, windows: list[tuple[int, int]]) -> None:
+    """Encode on every backend to the same bytes, store, check, and decode whole and in windows on every backend to the same bits."""
+    encoded = {name: CODECS[codec].encode(x.copy(), spec, make_env(name), **options) for name in BACKENDS}
+    files = {name: stored(section, spec, x) for name, section in encoded.items()}
+    assert len(set(files.values())) == 1, "backends store different bytes"
+    for name in BACKENDS:
+        for section, its, env in ((encoded[name], spec, make_env(name)), read_back(files[name], name)):
+            assert its == spec and section.codec == codec and bytes_of(section) == bytes_of(encoded[name])
+            check(section, spec, env)
+            assert same_bits(decoded(section, spec, env), x)
+            assert 1 <= unit(section, spec, env)
+            for start, stop in windows:
+                assert same_bits(decoded(section, spec, env, start, stop), x[start:stop])
+
+
+def refusal(section: Section, spec: Spec, **options: Any) -> WcodecError | None:
+    """The error that checking and decoding a section gives; the same kind and rule on every backend."""
+    errors = [_refusal(section, spec, make_env(name, **options)) for name in BACKENDS]
+    assert len({(type(e), getattr(e, "rule", None)) for e in errors}) == 1, errors
+    return errors[0]
+
+
+def _refusal(section: Section, spec: Spec, env: Env) -> WcodecError | None:
+    clean = Section(section.codec, section.params, section.parts)
+    try:
+        check(clean, spec, env)
+        decoded(clean, spec, env)
+    except WcodecError as error:
+        return error
+    return None
+
+
+def breaks(rule: str, section: Section, spec: Spec, kind: type[WcodecError] = Corrupt, **options: Any) -> None:
+    error = refusal(section, spec, **options)
+    assert type(error) is kind and error.rule == rule, f"{section.params}: {error!r}, expected {rule}"
+
+
+def cases(folder: str) -> Iterator[Any]:
+    """The folders below ``fixtures/``; a test never makes them."""
+    found = sorted((FIXTURES / folder).glob("*/case.json"))
+    assert found, f"fixtures/{folder} is missing; tools/make_fixtures.py makes it, a test never does"
+    return (pytest.param(path.parent, id=path.parent.name) for path in found)

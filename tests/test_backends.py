@@ -1,0 +1,389 @@
+"""The native backend against the oracle: every verb, every instruction set of this machine, sound and damaged bytes."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wcodec.backends import Backend, Planes, available, choose, get_backend, native
+from wcodec.coding.rans import POLYNOMIALS, Context, Job, Order
+from wcodec.coding.tables import Tables
+from wcodec.errors import BackendUnavailable, Corrupt
+
+ORACLE = Backend()
+NATIVE = get_backend("native") if "native" in available() else None
+needs_native = pytest.mark.skipif(NATIVE is None, reason="built without the native library")
+
+
+def each() -> Iterator[native.NativeBackend]:
+    """Yield the native backend in every instruction set that runs here."""
+    assert isinstance(NATIVE, native.NativeBackend)
+    for isa in native.ISAS:
+        if NATIVE.set_isa(isa) == isa:
+            yield NATIVE
+    NATIVE.set_isa(native.ISAS[-1])
+
+
+@dataclass
+class Case:
+    """A window: its job, tokens, and the oracle's encoding."""
+
+    job: Job
+    tokens: Any
+    states: Any
+    offsets: Any
+    words: Any
+
+    @property
+    def count(self) -> int:
+        return self.tokens.size
+
+
+def make_context(rng: np.random.Generator, kind: str, rows: int, cols: int, start: int) -> Context:
+    if kind == "none":
+        return Context()
+    if kind.startswith("trellis"):
+        return Context("trellis", trellis=int(kind[7:]))
+    row_classes = int(rng.integers(2, 5)) if "r" in kind else 1
+    column_classes = int(rng.choice([2, 5, 16, 17, 60])) if "c" in kind else 1
+    table = rng.integers(0, 6, (row_classes, column_classes)).astype(np.uint8)
+    last = -(-(start + rows * cols) // cols)
+    return Context(
+        "classes",
+        map=table,
+        rows=rng.integers(0, row_classes, last).astype(np.uint8) if row_classes > 1 else None,
+        columns=rng.integers(0, column_classes, cols).astype(np.uint8) if column_classes > 1 else None,
+    )
+
+
+KINDS = ["none", "none", "r/", "/c", "r/c", *(f"trellis{v}" for v in POLYNOMIALS)]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    lanes, precision = draw(st.sampled_from([1, 4, 32, 32, 32])), draw(st.integers(8, 12))
+    rows, cols = draw(st.integers(0, 12)), draw(st.sampled_from([1, 3, 31, 128, 255, 512, 640, 1000]))
+    kind, start = draw(st.sampled_from(KINDS)), 0
+    if draw(st.booleans()):
+        order = Order(rows * cols, cols, lanes, block=128 * draw(st.integers(1, 20)))
+        start = order.block * draw(st.integers(0, 3))
+    else:
+        order = Order(rows * cols, cols, lanes, tile=(draw(st.integers(1, 5)), 4 * lanes * draw(st.integers(1, 4))))
+        start = order.unit * draw(st.integers(0, 2))
+    context = make_context(rng, kind, rows, cols, start)
+    spread = draw(st.sampled_from([0, 0.5, 3, 40, 1000]))
+    tokens = np.clip(rng.normal(120, spread, rows * cols), 0, 255).astype(np.uint8)
+    return make_case(order, context, precision, tokens, start)
+
+
+def make_case(order: Order, context: Context, precision: int, tokens: Any, start: int = 0) -> Case:
+    job = Job(order, context, Tables(precision, np.zeros((context.tables, 256), np.uint16)), start)
+    tables = Tables.fit(ORACLE.rans_histogram(job, tokens), precision)
+    job = Job(order, context, tables, start)
+    states, per_block, words = ORACLE.rans_encode(job, tokens)
+    return Case(job, tokens, states, np.append(0, np.cumsum(per_block)).astype(np.uint32), words)
+
+
+def outcome(backend: Backend, case: Case, out: Any) -> str | None:
+    """Decode; return the rule that the bytes break."""
+    try:
+        backend.rans_decode(case.job, case.job.tables.lut(), case.states, case.offsets, case.words, out)
+    except Corrupt as error:
+        return error.rule
+    return None
+
+
+def at_end_of_page(data: Any) -> Any:
+    """Return a copy of data behind which memory must not be read."""
+    size = -(-data.size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    whole = np.frombuffer(memory, np.uint8)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    assert libc.mprotect(whole.ctypes.data + size, mmap.PAGESIZE, 0) == 0
+    whole[size - data.size : size] = data
+    return whole[size - data.size : size]
+
+
+def at_odd_address(data: Any) -> Any:
+    room = np.empty(data.size + 1, np.uint8)
+    room[1:] = data
+    return room[1:]
+
+
+@needs_native
+@given(cases())
+@settings(max_examples=250, deadline=None)
+def test_rans_verbs(case: Case) -> None:
+    expected = ORACLE.rans_histogram(case.job, case.tokens)
+    if sys.platform == "linux":
+        case.words = at_end_of_page(case.words)
+    odd = at_odd_address(case.words)
+    for backend in each():
+        counts = backend.rans_histogram(case.job, case.tokens)
+        assert counts.dtype == np.uint64 and np.array_equal(counts, expected)
+        states, per_block, words = backend.rans_encode(case.job, case.tokens)
+        assert states.dtype == per_block.dtype == np.uint32 and words.dtype == np.uint8
+        assert np.array_equal(states, case.states) and np.array_equal(words, case.words)
+        assert np.array_equal(np.append(0, np.cumsum(per_block)), case.offsets)
+        for stored in (case.words, odd):
+            case.words, out = stored, np.full(case.count + 64, 77, np.uint8)
+            assert outcome(backend, case, out[: case.count]) is None
+            assert np.array_equal(out[: case.count], case.tokens) and (out[case.count :] == 77).all()
+
+
+@needs_native
+@given(cases(), st.integers(0, 2**32))
+@settings(max_examples=250, deadline=None)
+def test_damage(case: Case, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    case.words, case.states = case.words.copy(), case.states.copy()
+    words, states, offsets = case.words, case.states.reshape(-1), case.offsets
+    match rng.integers(6):
+        case 0 if words.size:
+            words[rng.integers(words.size, size=3)] ^= np.uint8(1) << rng.integers(8, size=3).astype(np.uint8)
+        case 1:
+            words[:] = rng.integers(256, size=words.size)
+        case 2 if states.size:
+            states[rng.integers(states.size)] = rng.integers(2**32)
+        case 3 if offsets.size > 1:
+            offsets[1:-1] = np.sort(rng.integers(0, words.size // 2 + 1, offsets.size - 2))
+        case 4:  # the words of every block are one short
+            case.words, case.offsets = words[: max(0, words.size - 2)], np.maximum(offsets, 1) - 1
+            case.offsets = case.offsets.astype(np.uint32)
+        case _:
+            case.job.tables.frequencies[rng.integers(len(case.job.tables.frequencies))] = 0
+    if sys.platform == "linux":
+        case.words = at_end_of_page(case.words)
+    expected = outcome(ORACLE, case, np.empty(case.count, np.uint8))
+    for backend in each():
+        assert outcome(backend, case, np.empty(case.count, np.uint8)) == expected
+
+
+@needs_native
+@pytest.mark.parametrize("kind", ["none", "r/c", "trellis8"])
+@pytest.mark.parametrize("span", [1024, 0])
+def test_large_blocks(kind: str, span: int) -> None:
+    rng, rows, cols = np.random.default_rng(5), 300, 1500
+    order = Order(rows * cols, cols, 32, block=128 * span, tile=(0, 0) if span else (128, 1024))
+    tokens = np.clip(rng.normal(120, 2, rows * cols), 0, 255).astype(np.uint8)
+    case = make_case(order, make_context(rng, kind, rows, cols, 0), 12, tokens)
+    for backend in each():
+        out = np.empty(case.count, np.uint8)
+        assert outcome(backend, case, out) is None
+        assert np.array_equal(out, tokens)
+        states, _, words = backend.rans_encode(case.job, tokens)
+        assert np.array_equal(states, case.states) and np.array_equal(words, case.words)
+
+
+@needs_native
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_unused_table_is_an_error_even_when_the_words_fit(blocks: int) -> None:
+    """Made so that the third step takes an unused table, and the fourth brings every state back to 2^16: E-7 but not E-6."""
+    context = Context("classes", map=np.array([[0, 1]], np.uint8), columns=np.array([0, 0, 1, 0] * 32, np.uint8))
+    frequencies = np.zeros((2, 256), np.uint16)
+    frequencies[0, 3:5] = 4095, 1
+    job = Job(Order(128 * blocks, 128, 32, block=128), context, Tables(12, frequencies))
+    words = np.repeat(np.array([0, 1, 0] * blocks, "<u2"), 32).view(np.uint8)
+    offsets = np.arange(blocks + 1, dtype=np.uint32) * 96
+    case = Case(job, np.zeros(128 * blocks, np.uint8), np.full((blocks, 32), 2**16, np.uint32), offsets, words)
+    for backend in (ORACLE, *each()):
+        assert outcome(backend, case, np.empty(case.count, np.uint8)) == "E-7"
+
+
+def splits() -> list[Planes]:
+    return [Planes(bits, rest, rotate) for bits in (8, 16, 32, 64) for rest in range(max(0, bits - 16), bits) for rotate in (False, True)]
+
+
+@needs_native
+@pytest.mark.parametrize("split", splits(), ids=lambda s: f"{s.bits}-{s.rest}{'r' * s.rotate}")
+def test_planes(split: Planes) -> None:
+    rng = np.random.default_rng(split.rest)
+    for count in (0, 1, 63, 64, 200, 1000):
+        x = rng.integers(0, 2**split.bits, count, dtype=f"u{split.bits // 8}")
+        symbol, rest = ORACLE.split_planes(split, x)
+        joined = np.empty_like(x)
+        for backend in each():
+            found, planes = backend.split_planes(split, x)
+            assert found.dtype == symbol.dtype and np.array_equal(found, symbol)
+            assert len(planes) == len(rest) and all(map(np.array_equal, planes, rest))
+            joined[:] = 0
+            backend.join_planes(split, symbol, rest, joined)
+            assert np.array_equal(joined, x)
+            noise = [rng.integers(0, 256, count, dtype=np.uint8) for _ in rest]
+            for kind in (np.uint8, np.uint16):
+                wild = rng.integers(0, 2 ** (8 * kind().itemsize), count, dtype=kind)
+                expected = np.empty_like(x)
+                ORACLE.join_planes(split, wild, noise, expected)
+                backend.join_planes(split, wild, noise, joined)
+                assert np.array_equal(joined, expected)
+
+
+@needs_native
+@given(cases(), st.sampled_from(splits()), st.sampled_from([0, 0, 1, 200, 60000, 2**32 - 1]), st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_rans_join(case: Case, split: Planes, base: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rest = [rng.integers(0, 256, case.count, dtype=np.uint8) for _ in range(split.count)]
+    expected = np.empty(case.count, f"u{split.bits // 8}")
+    lut = case.job.tables.lut()
+    ORACLE.rans_join(case.job, lut, case.states, case.offsets, case.words, base, split, rest, expected)
+    for backend in each():
+        out = np.zeros_like(expected)
+        backend.rans_join(case.job, lut, case.states, case.offsets, case.words, base, split, rest, out)
+        assert np.array_equal(out, expected)
+        if case.words.size:
+            with pytest.raises(Corrupt, match="E-6"):
+                backend.rans_join(case.job, lut, case.states ^ np.uint32(2**31), case.offsets, case.words, base, split, rest, out)
+
+
+@needs_native
+@pytest.mark.parametrize(
+    "split", [Planes(16, 8, True), Planes(16, 8, False), Planes(32, 24, True), Planes(32, 24, False), Planes(16, 7, True)]
+)
+def test_join_of_floats(split: Planes) -> None:
+    """The fast paths, over several chunks of large blocks and with a ragged end."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 0.02, 300_001).astype(np.float32).view(np.uint32)
+    x = x if split.bits == 32 else (x >> 16).astype(np.uint16)
+    symbol, rest = ORACLE.split_planes(split, x)
+    base = int(symbol.min())
+    case = make_case(Order(x.size, x.size, 32, block=2**16), Context(), 12, (symbol - base).astype(np.uint8))
+    for backend in each():
+        out = np.zeros_like(x)
+        backend.rans_join(case.job, case.job.tables.lut(), case.states, case.offsets, case.words, base, split, rest, out)
+        assert np.array_equal(out, x)
+
+
+@needs_native
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+def test_bits(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    for width in range(1, bits + 1):
+        for count in (0, 1, 2, 7, 8, 9, 100, 301):
+            base = int(rng.integers(0, 2**bits, dtype=np.uint64)) if bits < 64 else int(rng.integers(0, 2**63))
+            x = (
+                rng.integers(0, 2**width, count, dtype=np.uint64).astype(f"u{bits // 8}")
+                if width < 64
+                else rng.integers(0, 2**63, count, np.uint64)
+            )
+            x = x + x.dtype.type(base)
+            packed = ORACLE.pack_bits(x, width, base)
+            for backend in each():
+                assert np.array_equal(backend.pack_bits(x, width, base), packed)
+                out = np.zeros_like(x)
+                backend.unpack_bits(packed, width, base, out)
+                assert np.array_equal(out, x)
+            dirty = rng.integers(0, 256, packed.size + 3, dtype=np.uint8)
+            expected, out = np.zeros_like(x), np.zeros_like(x)
+            ORACLE.unpack_bits(dirty, width, base, expected)
+            for backend in each():
+                backend.unpack_bits(dirty, width, base, out)
+                assert np.array_equal(out, expected)
+
+
+@needs_native
+@given(st.integers(0, 3), st.binary(max_size=64))
+@settings(deadline=None)
+def test_same(size: int, data: bytes) -> None:
+    a = np.frombuffer(data[: len(data) >> size << size], f"u{1 << size}")
+    for backend in each():
+        assert backend.same(a, a.copy())
+        for at in range(a.size):
+            b = a.copy()
+            b[at] ^= 1
+            assert not backend.same(a, b)
+
+
+@needs_native
+def test_other_layouts_go_to_numpy() -> None:
+    """Strided arrays and unusual lanes are no case for C, but must work."""
+    x = np.arange(200, dtype=np.uint16)[::2]
+    for backend in each():
+        symbol, rest = backend.split_planes(Planes(16, 8, False), x)
+        assert np.array_equal(symbol, x >> 8) and np.array_equal(rest[0], x & 255)
+        assert backend.same(x, x.copy()) and np.array_equal(backend.pack_bits(x, 8, 0), x.astype(np.uint8))
+
+
+@needs_native
+def test_threads_share_the_backend() -> None:
+    rng = np.random.default_rng(2)
+    tokens = rng.integers(0, 20, 40_000).astype(np.uint8)
+    case = make_case(Order(tokens.size, tokens.size, 32, block=4096), Context("trellis", trellis=8), 11, tokens)
+    assert NATIVE is not None
+
+    def decode(_: int) -> bool:
+        out = np.empty(case.count, np.uint8)
+        return outcome(NATIVE, case, out) is None and np.array_equal(out, tokens)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(decode, range(64)))
+
+
+def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get_backend("numpy").name == "numpy" and get_backend("numpy") is get_backend("numpy")
+    monkeypatch.setenv("WCODEC_BACKEND", "numpy")
+    assert get_backend().name == "numpy"
+    monkeypatch.setenv("WCODEC_BACKEND", "abacus")
+    with pytest.raises(BackendUnavailable, match="abacus"):
+        get_backend()
+    monkeypatch.delenv("WCODEC_BACKEND")
+    assert get_backend().name == available()[0] and available()[-1] == "numpy"
+
+
+@needs_native
+def test_stale_or_strange_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(native, "ABI", native.ABI + 1)
+    with pytest.raises(BackendUnavailable, match="stale"):
+        native.load()
+    monkeypatch.undo()
+    (tmp_path / "_wcodec.so").write_bytes(b"no library")
+    monkeypatch.setattr(native, "_candidates", lambda: iter([tmp_path / "_wcodec.so"]))
+    with pytest.raises(BackendUnavailable, match="does not load"):
+        native.load()
+    monkeypatch.undo()
+    monkeypatch.setenv("WCODEC_ISA", "mmx")
+    with pytest.raises(BackendUnavailable, match="mmx"):
+        native.load()
+    monkeypatch.setenv("WCODEC_ISA", "scalar")
+    assert native.load().isa == "scalar"
+    assert NATIVE is not None
+    NATIVE.set_isa(native.ISAS[-1])  # the choice is the library's
+
+
+def test_without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "load", lambda: (_ for _ in ()).throw(BackendUnavailable("not built")))
+    cached = (choose._native, choose._best)
+    try:
+        for function in cached:
+            function.cache_clear()
+        assert available() == ["numpy"]
+        with pytest.raises(BackendUnavailable, match="not built"):
+            get_backend("native")
+        with pytest.warns(RuntimeWarning, match="numpy.*not built"):
+            assert get_backend().name == "numpy"
+        assert get_backend().name == "numpy"  # and says so once
+    finally:
+        for function in cached:
+            function.cache_clear()
+
+
+def test_isa_variable_reaches_the_library() -> None:
+    if NATIVE is None:
+        pytest.skip("built without the native library")
+    code = "from wcodec.backends import get_backend; print(get_backend('native').isa)"
+    environment = {"WCODEC_ISA": "scalar", "PYTHONPATH": ":".join(p for p in sys.path if p)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "scalar"

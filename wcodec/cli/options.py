@@ -1,0 +1,44 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Backend(StrEnum):
+    """Who runs the kernels."""
+
+    auto = "auto"
+    numpy = "numpy"
+    native = "native"
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="OUT", help="Where the result goes; without it, beside the source.", show_default=False),
+]
+Globs = Annotated[
+    list[str] | None,
+    typer.Option("--tensor", "-t", metavar="GLOB", help="Only tensors whose names match; may be given several times.", show_default=False),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=0, envvar="WCODEC_THREADS", help="Threads; 0, the default, takes all cores.", show_default=False
+    ),
+]
+Kernels = Annotated[Backend, typer.Option("--backend", help="Who computes: native kernels, numpy, or the best there is.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress bar (none is shown off a terminal either).")]
+
+
+def within(out: Path | None, source: Path, suffix: str) -> Path | None:
+    """Return the target; in a folder that exists, a single file gets its usual name."""
+    if out is None or not out.is_dir() or source.is_dir() or source.name.endswith(".index.json"):
+        return out
+    return out / source.with_suffix(suffix).name
