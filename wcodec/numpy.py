@@ -36,7 +36,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name in EXTRA:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, EXTRA[name]))
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, EXTRA[name]))
+        return found
     return np.dtype(np.uint8)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,7 @@ def load(data: bytes, *, limits: Limits | None = None) -> dict[str, torch.Tensor
         return opened.get_tensors()
 
 
-def save_file(
-    tensors: Mapping[str, torch.Tensor], filename: str | Path, metadata: Mapping[str, str] | None = None, **options: Any
-) -> None:
+def save_file(tensors: Mapping[str, torch.Tensor], filename: str | Path, metadata: Mapping[str, str] | None = None, **options: Any) -> None:
     """Encode tensors to a file; options are those of ``wcodec.encode`` (recipe, threads, force …). Overwrites, as safetensors does.
 
     Raises ValueError for non-contiguous tensors and for tensors that share memory (use save_model for those).
@@ -110,9 +109,18 @@ def save(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None
 
 def save_model(model: torch.nn.Module, filename: str | Path, metadata: Mapping[str, str] | None = None, **options: Any) -> None:
     """Encode a module's state; names that share one tensor are stored once, as tied aliases, and are shared again when loaded."""
-    state, owners, tied = model.state_dict(), {}, {}
+    state = model.state_dict()
+    owners: dict[tuple[Any, ...], str] = {}
+    tied: dict[str, str] = {}
     for name, tensor in sorted(state.items()):
-        key = (tensor.device, tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        key = (
+            tensor.device,
+            tensor.untyped_storage().data_ptr(),
+            tensor.storage_offset(),
+            tuple(tensor.shape),
+            tensor.stride(),
+            tensor.dtype,
+        )
         owner = owners.setdefault(key, name) if tensor.numel() else name
         tied |= {name: owner} if owner != name else {}
     _refuse_shared({name: tensor for name, tensor in state.items() if name not in tied})
@@ -125,7 +133,7 @@ def load_model(
 ) -> tuple[list[str], list[str]]:
     """Load a module's state from a ``.wcodec`` file. Returns (missing, unexpected) names; with strict, raises RuntimeError for any.
 
-    Files whose tied names were dropped (as safetensors' save_model does) load too: a missing name that shares memory with a loaded one is not missing.
+    A missing name that shares memory with a loaded one is not missing: safetensors' save_model drops such names.
     """
     state = load_file(filename, device, **options)
     missing, unexpected = model.load_state_dict(state, strict=False)
@@ -152,6 +160,6 @@ def _refuse_shared(tensors: Mapping[str, torch.Tensor]) -> None:
     """Raise ValueError when two tensors overlap in memory, as safetensors does; disjoint views of one storage are fine."""
     spans = [(str(t.device), t.data_ptr(), t.data_ptr() + t.numel() * t.element_size(), name) for name, t in tensors.items() if t.numel()]
     spans.sort()
-    for (device, _, end, name), (other_device, start, _, other) in zip(spans, spans[1:], strict=False):
+    for (device, _, end, name), (other_device, start, _, other) in pairwise(spans):
         if device == other_device and start < end:
             raise ValueError(f"tensors {name!r} and {other!r} share memory; use save_model, or clone one of them")

@@ -81,9 +81,7 @@ def _decoded_size(opened: Opened) -> int:
     return sum(opened.record(name).spec.size for name in opened.offset_keys() if opened.alias(name) is None)
 
 
-def _check_digest(
-    opened: Opened, name: str, pool: ThreadPoolExecutor | None, threads: int, advance: Callable[[int], None]
-) -> None:
+def _check_digest(opened: Opened, name: str, pool: ThreadPoolExecutor | None, threads: int, advance: Callable[[int], None]) -> None:
     record = opened.record(name)
 
     def read(start: int, stop: int, out: Any) -> None:

@@ -130,7 +130,7 @@ def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, pool: An
     for stack, out in results:
         with stack:
             data = out.view(np.uint8)
-            digest.update(data)
+            digest.update(memoryview(data))
             writer.write(data)
     if not record.tolerant and digest.digest() != record.digest:
         raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-30")

@@ -162,9 +162,7 @@ def _encode_file(path: Path, out: Path, job: _Job, progress: Progress | None, do
             rows = _write(FileSource(file, chosen), writer, job, progress, done, total)
             size = writer.close()
     seconds = time.perf_counter() - began
-    return EncodeReport(
-        str(path), str(out), path.stat().st_size, size, seconds, job.readback, all(row.lossless for row in rows), rows
-    )
+    return EncodeReport(str(path), str(out), path.stat().st_size, size, seconds, job.readback, all(row.lossless for row in rows), rows)
 
 
 def encode_tensors(
@@ -196,7 +194,9 @@ def encode_tensors(
 
 def _writer(target: Any, metadata: Mapping[str, str] | None, header: bytes | None, job: _Job) -> ContainerWriter:
     encoder = {"version": version("wcodec"), "recipe": job.name}
-    return ContainerWriter(target, metadata=metadata, source_header=header, encoder=encoder, force=job.force)
+    return ContainerWriter(
+        target, metadata=None if metadata is None else dict(metadata), source_header=header, encoder=encoder, force=job.force
+    )
 
 
 @dataclass(slots=True)
@@ -209,11 +209,10 @@ class _Coded:
     stack: ExitStack
 
 
-def _write(
-    source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int
-) -> list[TensorRow]:
+def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:
     """Encode all tensors in order and add them to the writer, reading each back when asked."""
-    names, rows = source.names, []
+    names = source.names
+    rows: list[TensorRow] = []
     seen: dict[tuple[Spec, bytes], int] = {}
     with ExitStack() as stack:
         pool = make_pool(job.threads)
@@ -248,7 +247,7 @@ def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None)
     def one(index: int, its: Env = env) -> _Coded:
         with ExitStack() as stack, inside(source.names[index]):
             data = source.read(index, its, stack)
-            digest = blake3.blake3(data.view(np.uint8), max_threads=its.parallel).digest()
+            digest = blake3.blake3(memoryview(data.view(np.uint8)), max_threads=its.parallel).digest()
             spec = source.spec(index)
             earlier = known.get((spec, digest), index) < index
             section = None if earlier else job.recipe(data, spec, its)
@@ -287,8 +286,6 @@ def _compare(record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExec
     windows = pieces(record.section, record.spec, env)
     if not all(ordered(pool, same, windows, 4)):
         raise EncodeError("the tensor does not read back as it was; nothing was written (please report this)")
-
-
 
 
 __all__ = ["EncodeReport", "Progress", "encode", "encode_tensors"]

@@ -59,7 +59,8 @@ class Opened:
         self._framework = framework
         self.reader = ContainerReader(path, backend=backend)
         self.env = make_env(kernels, self.reader, limits)
-        self._threads, self._pool = thread_count(threads), None
+        self._threads = thread_count(threads)
+        self._pool: ThreadPoolExecutor | None = None
         self._checked: dict[str, TensorRecord] = {}
         self._lock = Lock()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from math import lcm
-from typing import Any
+from typing import Any, ClassVar
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected
@@ -21,7 +21,7 @@ class Concat(Codec):
 
     name = "concat"
     max_parts = MAX_PARTS
-    examples: tuple[Mapping[str, Any], ...] = ({"codec": "raw"}, {"codec": "bitpack"})
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"codec": "raw"}, {"codec": "bitpack"})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         lengths = uints(section.params, "lengths", 0, 2**63, "CONCAT-1", range(1, MAX_PARTS + 1))

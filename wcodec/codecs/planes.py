@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import lcm
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class PlanesCodec(Codec):
     """
 
     name = "planes"
-    examples: tuple[Mapping[str, Any], ...] = ({}, {"rest": 7, "rotate": False}, {"rest": 7, "rotate": True})
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"rest": 7, "rotate": False}, {"rest": 7, "rotate": True})
 
     def suits(self, spec: Spec) -> bool:
         return spec.dtype.bits >= 8
@@ -113,9 +113,7 @@ def _fused(section: Section, spec: Spec, split: Planes, env: Env, start: int, st
     return Symbols(w.alphabet.base, w.alphabet.zero, packed)
 
 
-def _join(
-    section: Section, spec: Spec, split: Planes, symbols: Symbols, env: Env, at: tuple[int, int], rest: list[U8], out: UInts
-) -> None:
+def _join(section: Section, spec: Spec, split: Planes, symbols: Symbols, env: Env, at: tuple[int, int], rest: list[U8], out: UInts) -> None:
     symbol, its, codec = section.parts["symbol"], symbol_spec(split, spec), env.codecs["rans"]
     assert isinstance(symbol, Section) and isinstance(codec, Rans)
     head = codec.head(symbol, its, env)
@@ -161,9 +159,7 @@ def split_tokens(x: UInts, split: Planes, env: Env, fixed: bool) -> tuple[Planes
         base_ = max(0, (low >> fewer) - 1) if high >> fewer > 255 else 0
 
 
-def _split(
-    x: UInts, split: Planes, base_: int, tokens: U8, planes: list[U8], widths: list[int], env: Env
-) -> tuple[U64, int, int]:
+def _split(x: UInts, split: Planes, base_: int, tokens: U8, planes: list[U8], widths: list[int], env: Env) -> tuple[U64, int, int]:
     """Run the verb on as many pieces as there are workers."""
     step = -(-x.size // (env.parallel * RUN)) * RUN
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -177,14 +178,15 @@ class Rans(Codec):
         counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
         if not np.array_equal(counts, np.diff(before[low : high + 1])):
             raise Corrupt("a block does not hold its count of escapes", rule="RANS-3")
-        values = np.empty(int(counts.sum()), np.uint32)
+        values: U32 = np.empty(int(counts.sum()), np.uint32)
         base.decode(section.parts["outliers"], Spec.of("U32", w.outliers), env, int(before[low]), int(before[high]), values)
         if w.order.block:
             return values
         spread = np.empty(found.size, np.uint32)
         where = np.concatenate([at[escaped[at].view(bool)] for at in elements]) if elements else np.empty(0, np.intp)
         spread[where.astype(np.intp)] = values
-        return spread[escaped.view(bool)]
+        found_values: U32 = spread[escaped.view(bool)]
+        return found_values
 
     def head(self, section: Section, spec: Spec, env: Env) -> Head:
         """Read and check once what every window needs. Raises Corrupt [E-1 … E-5, RANS-2, RANS-3]."""
@@ -361,7 +363,7 @@ def encode_tokens(
 ) -> tuple[U8, Tables]:
     """Entropy-code tokens, with the tables given or fitted ones. Returns the stream, without tables when they are shared."""
     cuts = np.linspace(0, order.units, min(env.parallel, max(order.units, 1)) + 1).astype(int).tolist()
-    spans = [(order.window(a, b), a * order.unit) for a, b in zip(cuts, cuts[1:], strict=False)]
+    spans = [(order.window(a, b), a * order.unit) for a, b in itertools.pairwise(cuts)]
 
     def job(span: tuple[Order, int], its: Tables) -> tuple[Job, U8]:
         return Job(span[0], context, its, span[1]), symbols[span[1] : span[1] + span[0].count]

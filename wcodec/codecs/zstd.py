@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class Zstd(Codec):
     """Stores one zstd frame. Options: level (default 3)."""
 
     name = "zstd"
-    examples: tuple[Mapping[str, Any], ...] = ({}, {"level": 9})
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"level": 9})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         return {"data": StreamOf()}

@@ -13,7 +13,7 @@ def split(x: UInts, bits: int, rest: int, rotate: bool) -> tuple[UInts, list[U8]
     """Return the symbols (U8, or U16 above 8 bits) and the rest planes, lowest first."""
     kind = x.dtype.type
     v = x << kind(1) | x >> kind(bits - 1) if rotate else x
-    symbol = (v >> kind(rest)).astype(np.uint8 if bits - rest <= 8 else np.uint16)
+    symbol: UInts = (v >> kind(rest)).astype(np.uint8 if bits - rest <= 8 else np.uint16)
     planes = [(v >> kind(at)).astype(np.uint8) for at in range(0, rest, 8)]
     if rest % 8:
         planes[-1] &= np.uint8((1 << rest % 8) - 1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from wcodec.coding.tables import Tables
 from wcodec.errors import Corrupt
 from wcodec.types import U8, U32, U64, UInts
+
+Array: TypeAlias = npt.NDArray[Any]
 
 LOW = 1 << 16
 """Lower bound of a state, and its value before the first and after the last symbol."""
@@ -81,7 +84,8 @@ class Order:
             return at, at + np.uint64(block * self.block)
         (high, wide), across = self.tile, self.blocks_per_unit
         top, left = block // across * high, block % across * wide
-        r, c = np.arange(min(high, self.count // self.cols - top)), np.arange(min(wide, self.cols - left))
+        r: Array = np.arange(min(high, self.count // self.cols - top))
+        c: Array = np.arange(min(wide, self.cols - left))
         position = np.add.outer(r * wide, c).ravel()
         return position.astype(np.uint64), np.add.outer((top + r) * self.cols, left + c).ravel().astype(np.uint64)
 
@@ -137,7 +141,7 @@ def next_trellis_state(state: UInts, parity: UInts, v: int) -> UInts:
     return step
 
 
-def _grid(job: Job) -> tuple[UInts, UInts]:
+def _grid(job: Job) -> tuple[Array, Array]:
     """Return the flat element (of the window) and its validity for [step, block, lane]."""
     order, lanes = job.order, job.order.lanes
     span = order.block or order.tile[0] * order.tile[1]
@@ -148,13 +152,13 @@ def _grid(job: Job) -> tuple[UInts, UInts]:
         position, element = order.elements(b)
         flat[b, position], valid[b, position] = element, True
 
-    def arrange(a: UInts) -> UInts:
+    def arrange(a: Array) -> Array:
         return np.ascontiguousarray(a.reshape(-1, steps // 4, lanes, 4).transpose(1, 3, 0, 2)).reshape(steps, -1, lanes)
 
     return arrange(flat), arrange(valid)
 
 
-def _walk(job: Job) -> Iterator[tuple[UInts, UInts, UInts]]:
+def _walk(job: Job) -> Iterator[tuple[Array, Array, Array]]:
     """Yield (elements, valid, index of the trellis) per step, in decoding order."""
     flat, valid = _grid(job)
     lanes, per_row = job.order.lanes, max(1, job.order.width // (4 * job.order.lanes))

@@ -48,7 +48,8 @@ class Alphabet:
 
     def escapes(self, tokens: U8) -> U8:
         """Mark the escape tokens, as 0 and 1."""
-        return (tokens >> np.uint8(self.trellis) == np.uint8(self.escape >> self.trellis)).view(np.uint8)
+        marked: U8 = (tokens >> np.uint8(self.trellis) == np.uint8(self.escape >> self.trellis)).view(np.uint8)
+        return marked
 
     def join(self, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:
         """Write the values to out; outliers are those of the escaped symbols in element order."""

@@ -4,16 +4,19 @@
 #include "internal.h"
 #include "spread.h"
 
-/* Table entries of 8 slots. Scalar loads: see rans_decode_avx512.c. */
-WK_INLINE __m256i look_up_8(const wk_u32 *lut, __m256i slot) {
-  const __m128i low = _mm256_castsi256_si128(slot), high = _mm256_extracti128_si256(slot, 1);
-  const uint64_t a = (uint64_t)_mm_cvtsi128_si64(low), b = (uint64_t)_mm_extract_epi64(low, 1);
-  const uint64_t c = (uint64_t)_mm_cvtsi128_si64(high), d = (uint64_t)_mm_extract_epi64(high, 1);
-  const __m128i ab = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)a]), (int)lut[a >> 32], 1);
-  const __m128i bc = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)b]), (int)lut[b >> 32], 1);
-  const __m128i cd = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)c]), (int)lut[c >> 32], 1);
-  const __m128i de = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)d]), (int)lut[d >> 32], 1);
-  return _mm256_set_m128i(_mm_unpacklo_epi64(cd, de), _mm_unpacklo_epi64(ab, bc));
+/* Table entries of four slots. Scalar loads: see rans_decode_avx512.c. */
+WK_INLINE __m128i look_up_4(const wk_u32 *lut, const uint32_t *slot) {
+  const __m128i low = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[slot[0]]), (int)lut[slot[1]], 1);
+  const __m128i high = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[slot[2]]), (int)lut[slot[3]], 1);
+  return _mm_unpacklo_epi64(low, high);
+}
+
+/* Slots go through memory, which keeps the ports for shuffles free. */
+WK_INLINE __m256i look_up_8(const wk_u32 *lut, __m256i slots) {
+  _Alignas(32) uint32_t slot[8];
+  _mm256_store_si256((__m256i *)(void *)slot, slots);
+  __asm__("" : "+m"(slot)); /* or the compiler sees through it and shuffles */
+  return _mm256_set_m128i(look_up_4(lut, slot + 4), look_up_4(lut, slot));
 }
 
 WK_INLINE __m256i load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -84,7 +87,7 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
   for (int i = 0; i < k; i++) {
     s[i].at = at[i];
     s[i].token += groups * WK_GROUP;
-    s[i].table += groups * WK_GROUP;
+    if (context == WCODEC_CLASSES) s[i].table += groups * WK_GROUP;
     if (context == WCODEC_TRELLIS) s[i].trellis += groups * m->step;
     if (unused) s[i].bad |= WCODEC_E7;
     for (int v = 0; v < 4; v++) _mm256_storeu_si256((__m256i *)(void *)(s[i].x + 8 * v), x[i][v]);

@@ -3,21 +3,23 @@
 
 #include "internal.h"
 
-/* Table entries of 16 slots. Scalar loads: gathers are slower on every processor measured, and much slower on those with
+/* Table entries of four slots. Scalar loads: gathers are slower on every processor measured, and much slower on those with
  * microcode against data sampling. */
-WK_INLINE __m256i look_up_8(const wk_u32 *lut, __m256i slot) {
-  const __m128i low = _mm256_castsi256_si128(slot), high = _mm256_extracti128_si256(slot, 1);
-  const uint64_t a = (uint64_t)_mm_cvtsi128_si64(low), b = (uint64_t)_mm_extract_epi64(low, 1);
-  const uint64_t c = (uint64_t)_mm_cvtsi128_si64(high), d = (uint64_t)_mm_extract_epi64(high, 1);
-  const __m128i ab = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)a]), (int)lut[a >> 32], 1);
-  const __m128i bc = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)b]), (int)lut[b >> 32], 1);
-  const __m128i cd = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)c]), (int)lut[c >> 32], 1);
-  const __m128i de = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[(uint32_t)d]), (int)lut[d >> 32], 1);
-  return _mm256_set_m128i(_mm_unpacklo_epi64(cd, de), _mm_unpacklo_epi64(ab, bc));
+WK_INLINE __m128i look_up_4(const wk_u32 *lut, const uint32_t *slot) {
+  const __m128i low = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[slot[0]]), (int)lut[slot[1]], 1);
+  const __m128i high = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[slot[2]]), (int)lut[slot[3]], 1);
+  return _mm_unpacklo_epi64(low, high);
 }
 
-WK_INLINE __m512i look_up_16(const wk_u32 *lut, __m512i slot) {
-  const __m256i low = look_up_8(lut, _mm512_castsi512_si256(slot)), high = look_up_8(lut, _mm512_extracti64x4_epi64(slot, 1));
+/* Slots go through memory, which keeps the ports for shuffles free; in halves, as processors pass single slots of a 64-byte
+ * store to loads too slowly. */
+WK_INLINE __m512i look_up_16(const wk_u32 *lut, __m512i slots) {
+  _Alignas(64) uint32_t slot[16];
+  _mm256_store_si256((__m256i *)(void *)slot, _mm512_castsi512_si256(slots));
+  _mm256_store_si256((__m256i *)(void *)(slot + 8), _mm512_extracti64x4_epi64(slots, 1));
+  __asm__("" : "+m"(slot)); /* or the compiler sees through it and shuffles */
+  const __m256i low = _mm256_set_m128i(look_up_4(lut, slot + 4), look_up_4(lut, slot));
+  const __m256i high = _mm256_set_m128i(look_up_4(lut, slot + 12), look_up_4(lut, slot + 8));
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
@@ -84,7 +86,7 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
   for (int i = 0; i < k; i++) {
     s[i].at = at[i];
     s[i].token += groups * WK_GROUP;
-    s[i].table += groups * WK_GROUP;
+    if (context == WCODEC_CLASSES) s[i].table += groups * WK_GROUP;
     if (context == WCODEC_TRELLIS) s[i].trellis += groups * m->step;
     if (unused) s[i].bad |= WCODEC_E7;
     for (int v = 0; v < 2; v++) _mm512_storeu_si512(s[i].x + 16 * v, x[i][v]);

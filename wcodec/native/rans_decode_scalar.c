@@ -2,34 +2,38 @@
 #include "internal.h"
 
 /* Decode a group of at most 4 * lanes symbols. roomy: it has words enough, whatever they are. */
-WK_INLINE void group(wk_stream *s, const wk_model *m, const uint32_t lanes, const int context, const int roomy, uint32_t n) {
-  const uint32_t mask = (1u << m->precision) - 1;
-  const uint8_t *at = s->at;
+WK_INLINE void group(wk_stream *s, uint32_t *x, const wk_model *m, const uint32_t lanes, const int context, const int roomy, uint32_t n) {
+  /* Copies: a token may be stored anywhere, so the compiler would load everything again after each. */
+  const uint32_t precision = m->precision, mask = (1u << precision) - 1;
+  const wk_u32 *const lut = (const wk_u32 *)m->lut;
+  const uint8_t *at = s->at, *const table = s->table;
+  uint8_t *const token = s->token, *const trellis = s->trellis, h0 = m->h0, h1 = m->h1;
+  int bad = 0;
   for (uint32_t j = 0; j < 4; j++)
     for (uint32_t lane = 0; lane < lanes; lane++) {
       const uint32_t position = 4 * lane + j;
       if (position >= n) break;
-      uint32_t x = s->x[lane], slot = x & mask, z0 = 0;
-      if (context == WCODEC_CLASSES) slot |= (uint32_t)s->table[position] << m->precision;
+      uint32_t state = x[lane], slot = state & mask, z0 = 0;
+      if (context == WCODEC_CLASSES) slot |= (uint32_t)table[position] << precision;
       if (context == WCODEC_TRELLIS) {
-        z0 = s->trellis[position] & 1;
-        slot |= z0 << m->precision;
+        z0 = trellis[position] & 1;
+        slot |= z0 << precision;
       }
-      const uint32_t entry = ((const wk_u32 *)m->lut)[slot];
-      if (context != WCODEC_NONE && entry == 0) s->bad |= WCODEC_E7;
-      s->token[position] = (uint8_t)(entry >> 24);
+      const uint32_t entry = lut[slot];
+      if (context != WCODEC_NONE) bad |= entry == 0 ? WCODEC_E7 : 0;
+      token[position] = (uint8_t)(entry >> 24);
       if (context == WCODEC_TRELLIS) {
         const uint32_t z1 = entry >> 24 & 1;
-        s->trellis[position] = (uint8_t)((s->trellis[position] >> 1) ^ (m->h0 & -z0) ^ (m->h1 & -z1));
+        trellis[position] = (uint8_t)((trellis[position] >> 1) ^ (h0 & -z0) ^ (h1 & -z1));
       }
-      x = (entry & 0xFFF) * (x >> m->precision) + (entry >> 12 & 0xFFF);
-      uint32_t take = x < WK_LOW;
+      state = (entry & 0xFFF) * (state >> precision) + (entry >> 12 & 0xFFF);
+      uint32_t take = state < WK_LOW;
       if (roomy) {
 #if defined(__GNUC__)
         __asm__("" : "+r"(take)); /* gcc would make a branch of it, which is wrong every third time */
 #endif
-        const uint32_t longer = x << 16 | *(const wk_u16 *)at;
-        x ^= (x ^ longer) & (0u - take);
+        const uint32_t longer = state << 16 | *(const wk_u16 *)at;
+        state ^= (state ^ longer) & (0u - take);
         at += 2 * take;
       } else if (take) { /* words that are not there are 0, so that every machine says the same about a damaged block */
         uint32_t word = 0;
@@ -37,28 +41,32 @@ WK_INLINE void group(wk_stream *s, const wk_model *m, const uint32_t lanes, cons
           word = *(const wk_u16 *)at;
           at += 2;
         } else {
-          s->bad |= WCODEC_E6;
+          bad |= WCODEC_E6;
         }
-        x = x << 16 | word;
+        state = state << 16 | word;
       }
-      s->x[lane] = x;
+      x[lane] = state;
     }
   s->at = at;
+  s->bad |= bad;
 }
 
 WK_INLINE void run(wk_stream *s, const wk_model *m, const uint32_t lanes, const int context, uint64_t n) {
   const uint32_t size = 4 * lanes;
+  uint32_t x[WK_WIDE];
+  memcpy(x, s->x, 4 * lanes);
   while (n) {
     const uint32_t here = n < size ? (uint32_t)n : size;
     if (here == size && s->end - s->at >= 2 * (ptrdiff_t)size)
-      group(s, m, lanes, context, 1, size);
+      group(s, x, m, lanes, context, 1, size);
     else
-      group(s, m, lanes, context, 0, here);
+      group(s, x, m, lanes, context, 0, here);
     s->token += here;
-    s->table += here;
+    if (context == WCODEC_CLASSES) s->table += here;
     if (context == WCODEC_TRELLIS) s->trellis += m->step ? here : 0;
     n -= here;
   }
+  memcpy(s->x, x, 4 * lanes);
 }
 
 WK_INLINE void any_context(wk_stream *s, const wk_model *m, const uint32_t lanes, uint64_t n) {
