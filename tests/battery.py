@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +111,8 @@ def breaks(rule: str, section: Section, spec: Spec, kind: type[WcodecError] = Co
     assert type(error) is kind and error.rule == rule, f"{section.params}: {error!r}, expected {rule}"
 
 
-def cases(folder: str) -> Iterator[Any]:
+def cases(folder: str) -> list[Any]:
     """The folders below ``fixtures/``; a test never makes them."""
     found = sorted((FIXTURES / folder).glob("*/case.json"))
     assert found, f"fixtures/{folder} is missing; tools/make_fixtures.py makes it, a test never does"
-    return (pytest.param(path.parent, id=path.parent.name) for path in found)
+    return [pytest.param(path.parent, id=path.parent.name) for path in found]

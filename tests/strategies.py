@@ -15,12 +15,12 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None, 
 settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-LARGEST = 40_000
+LARGEST = 30_000
 """Elements of the largest tensors."""
 
 SHAPES = [
     (), (0,), (1,), (2,), (3,), (7,), (64,), (127,), (128,), (129,), (255, 3), (0, 5), (5, 0), (1, 1, 1), (2, 3, 5), (4, 1, 130), (1, 257),
-    (33, 129), (300, 7), (100, 100), (16, 2049), (8193,), (20_011,), (0, 2**40), (2**31, 0, 7), (1,) * 64,
+    (33, 129), (300, 7), (8193,), (3, 5003), (0, 2**40), (2**31, 0, 7), (1,) * 64,
 ]  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def fits(dtype: DType, shape: tuple[int, ...]) -> bool:
 def specs(draw: st.DrawFn, dtypes: tuple[str, ...] = tuple(DTYPES)) -> Spec:
     """Specs of 0-d, empty, odd and large tensors."""
     dtype = DTYPES[draw(st.sampled_from(dtypes))]
-    drawn = st.lists(st.integers(0, 40), max_size=4).map(tuple).filter(lambda s: prod(s) <= LARGEST)
+    drawn = st.lists(st.integers(0, 40), max_size=3).map(tuple).filter(lambda s: prod(s) <= LARGEST)
     shape = whole(dtype, draw(st.sampled_from(SHAPES) | drawn))
     return Spec(dtype, shape if fits(dtype, shape) else (3, 8))
 

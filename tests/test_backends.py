@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wcodec.backends import Backend, Planes, available, choose, get_backend, native
+from wcodec.backends import Backend, Planes, Symbols, available, choose, get_backend, native
 from wcodec.coding.rans import POLYNOMIALS, Context, Job, Order
 from wcodec.coding.tables import Tables
 from wcodec.errors import BackendUnavailable, Corrupt
@@ -222,49 +222,102 @@ def test_planes(split: Planes) -> None:
             joined[:] = 0
             backend.join_planes(split, symbol, rest, joined)
             assert np.array_equal(joined, x)
-            noise = [rng.integers(0, 256, count, dtype=np.uint8) for _ in rest]
+            planes = noise(rng, split, count, packed=False)
             for kind in (np.uint8, np.uint16):
                 wild = rng.integers(0, 2 ** (8 * kind().itemsize), count, dtype=kind)
                 expected = np.empty_like(x)
-                ORACLE.join_planes(split, wild, noise, expected)
-                backend.join_planes(split, wild, noise, joined)
+                ORACLE.join_planes(split, wild, planes, expected)
+                backend.join_planes(split, wild, planes, joined)
                 assert np.array_equal(joined, expected)
 
 
+def noise(rng: np.random.Generator, split: Planes, count: int, packed: bool) -> list[Any]:
+    """Make rest planes, the top one packed if asked for."""
+    sizes = [count] * split.count
+    if packed and split.rest % 8:
+        sizes[-1] = -(-count * (split.rest % 8) // 8)
+    return [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+
+
+def lay(planes: list[Any]) -> list[Any]:
+    """Put planes where nothing may be read behind them."""
+    return [at_end_of_page(plane) for plane in planes] if sys.platform == "linux" else planes
+
+
 @needs_native
-@given(cases(), st.sampled_from(splits()), st.sampled_from([0, 0, 1, 200, 60000, 2**32 - 1]), st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
-def test_rans_join(case: Case, split: Planes, base: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    rest = [rng.integers(0, 256, case.count, dtype=np.uint8) for _ in range(split.count)]
-    expected = np.empty(case.count, f"u{split.bits // 8}")
-    lut = case.job.tables.lut()
-    ORACLE.rans_join(case.job, lut, case.states, case.offsets, case.words, base, split, rest, expected)
+@given(
+    cases(),
+    st.sampled_from(splits()),
+    st.builds(Symbols, st.sampled_from([0, 0, 1, 200, 60000, 2**32 - 1]), st.booleans(), st.booleans()),
+    st.integers(0, 2**32),
+)
+@settings(max_examples=200, deadline=None)
+def test_rans_join(case: Case, split: Planes, symbols: Symbols, seed: int) -> None:
+    rest = noise(np.random.default_rng(seed), split, case.count, packed=symbols.packed)
+    if symbols.packed and split.rest % 8 == 0:
+        symbols = Symbols(symbols.base, symbols.zero)
+    expected, lut = np.empty(case.count, f"u{split.bits // 8}"), case.job.tables.lut()
+    ORACLE.rans_join(case.job, lut, case.states, case.offsets, case.words, symbols, split, rest, expected)
+    rest = lay(rest)
     for backend in each():
         out = np.zeros_like(expected)
-        backend.rans_join(case.job, lut, case.states, case.offsets, case.words, base, split, rest, out)
+        backend.rans_join(case.job, lut, case.states, case.offsets, case.words, symbols, split, rest, out)
         assert np.array_equal(out, expected)
         if case.words.size:
             with pytest.raises(Corrupt, match="E-6"):
-                backend.rans_join(case.job, lut, case.states ^ np.uint32(2**31), case.offsets, case.words, base, split, rest, out)
+                backend.rans_join(case.job, lut, case.states ^ np.uint32(2**31), case.offsets, case.words, symbols, split, rest, out)
+
+
+FLOATS = [Planes(16, rest, rotate) for rest in range(5, 9) for rotate in (False, True)]
+FLOATS += [Planes(32, rest, rotate) for rest in (17, 20, 23, 24) for rotate in (False, True)]
+
+
+def floats(rng: np.random.Generator, split: Planes, count: int) -> Any:
+    x = rng.normal(0, 0.02, count).astype(np.float32) * (rng.random(count, np.float32) < 0.99)
+    bits = x.astype(np.float32).view(np.uint32)
+    return bits if split.bits == 32 else (bits >> 16).astype(np.uint16)
 
 
 @needs_native
-@pytest.mark.parametrize(
-    "split", [Planes(16, 8, True), Planes(16, 8, False), Planes(32, 24, True), Planes(32, 24, False), Planes(16, 7, True)]
-)
-def test_join_of_floats(split: Planes) -> None:
-    """The fast paths, over several chunks of large blocks and with a ragged end."""
-    rng = np.random.default_rng(1)
-    x = rng.normal(0, 0.02, 300_001).astype(np.float32).view(np.uint32)
-    x = x if split.bits == 32 else (x >> 16).astype(np.uint16)
-    symbol, rest = ORACLE.split_planes(split, x)
-    base = int(symbol.min())
-    case = make_case(Order(x.size, x.size, 32, block=2**16), Context(), 12, (symbol - base).astype(np.uint8))
+@pytest.mark.parametrize("split", FLOATS, ids=lambda s: f"{s.bits}-{s.rest}{'r' * s.rotate}")
+def test_floats(split: Planes) -> None:
+    """The fast paths, there and back, over several chunks of large blocks and with a ragged end."""
+    x = floats(np.random.default_rng(1), split, 150_001)
+    symbol, _ = ORACLE.split_planes(split, x)
+    base = max(0, int(symbol.max()) - 255)
+    widths = [8] * (split.rest // 8) + [split.rest % 8] * (split.rest % 8 > 0)
+    made: list[Any] = []
+    for backend in (ORACLE, *each()):
+        tokens, rest = np.empty(x.size, np.uint8), [np.empty(-(-x.size * width // 8), np.uint8) for width in widths]
+        made.append((*backend.split_tokens(split, x, base, tokens, rest), tokens, *rest))
+        for mine, theirs in zip(made[-1], made[0], strict=True):
+            assert np.array_equal(mine, theirs)
+    tokens, rest = made[0][3], lay(list(made[0][4:]))
+    symbols = Symbols(base, base > 0, split.rest % 8 > 0)
+    case = make_case(Order(x.size, x.size, 32, block=2**16), Context(), 12, tokens)
     for backend in each():
-        out = np.zeros_like(x)
-        backend.rans_join(case.job, case.job.tables.lut(), case.states, case.offsets, case.words, base, split, rest, out)
-        assert np.array_equal(out, x)
+        out, lut = np.zeros_like(x), case.job.tables.lut()
+        backend.rans_join(case.job, lut, case.states, case.offsets, case.words, symbols, split, rest, out)
+        assert np.array_equal(np.where(symbol > base, out, 0), np.where(symbol > base, x, 0))
+        expected = np.zeros_like(x)
+        Backend.rans_join(backend, case.job, lut, case.states, case.offsets, case.words, symbols, split, rest, expected)
+        assert np.array_equal(out, expected)
+
+
+@needs_native
+@given(st.sampled_from(splits()), st.integers(0, 9000), st.integers(0, 2**16 - 1), st.booleans(), st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+def test_split_tokens(split: Planes, count: int, base: int, zeros: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 2**split.bits, count, dtype=f"u{split.bits // 8}")
+    x = x * 0 if zeros else x
+    base = base % 256 if split.bits - split.rest <= 8 else base
+    made: list[Any] = []
+    for backend in (ORACLE, *each()):
+        tokens, rest = np.empty(count, np.uint8), [plane * 0 for plane in noise(rng, split, count, packed=True)]
+        made.append((*backend.split_tokens(split, x, base, tokens, rest), tokens, *rest))
+        for mine, theirs in zip(made[-1], made[0], strict=True):
+            assert np.array_equal(mine, theirs)
 
 
 @needs_native

@@ -92,13 +92,15 @@ def main() -> int:
         return 1
     clock.step("environment", began, True)
 
+    # the slowest tests are named, and one that hangs shows where
+    pytest = [devenv.tool("pytest"), "-n", options.workers, "--durations=5", "-o", "faulthandler_timeout=300"]
     checks = {
         "ruff check": lambda: call([devenv.tool("ruff"), "check", "."]),
         "ruff format": lambda: call([devenv.tool("ruff"), "format", "--check", "."]),
         "mypy": lambda: call([devenv.tool("mypy"), "--strict"]),
         "import contracts": lambda: call([devenv.tool("lint-imports")]),
         "without torch": without_torch,
-        "pytest": lambda: call([devenv.tool("pytest"), "-n", options.workers, *options.pytest]),
+        "pytest": lambda: call([*pytest, *options.pytest]),
     }
     for name, check in checks.items():
         began = time.monotonic()

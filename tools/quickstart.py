@@ -42,12 +42,25 @@ def fetch(folder: Path) -> Path:
     return target
 
 
-def command(*arguments: str | Path) -> float:
-    """Run one wcodec command, its output shown, and return the seconds that it took."""
-    say(f"\n$ wcodec {' '.join(part.name if isinstance(part, Path) else part for part in arguments)}")
+def command(*arguments: str, lines: int = 20) -> float:
+    """Run one wcodec command, show its output (the middle of a long one left out), and return the seconds that it took."""
+    say(f"\n$ wcodec {' '.join(arguments)}")
     began = time.perf_counter()
-    done = subprocess.run([devenv.tool("wcodec"), *map(str, arguments)], cwd=WORK, check=False)
+    done = subprocess.run(
+        [devenv.tool("wcodec"), *arguments],
+        cwd=WORK,
+        check=False,
+        text=True,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     seconds = time.perf_counter() - began
+    output = done.stdout.rstrip().splitlines()
+    if len(output) > lines:
+        half = lines // 2
+        output[half:-half] = [f"[{len(output) - 2 * half} lines left out here]"]
+    say("\n".join(output))
     if done.returncode:
         raise Problem(f"wcodec {arguments[0]} failed with exit code {done.returncode}")
     return seconds
@@ -77,10 +90,10 @@ def tour() -> None:
     packed, back = source.with_suffix(".wcodec"), source.with_suffix(".back.safetensors")
     say(f"ready after {time.monotonic() - began:.0f} s")
 
-    encoded = command("encode", source, "-o", packed, "--force")
-    command("inspect", packed)
-    verified = command("verify", "--deep", packed)
-    decoded = command("decode", packed, "-o", back, "--force")
+    encoded = command("encode", source.name, "-o", packed.name, "--force")
+    command("inspect", packed.name)
+    verified = command("verify", "--deep", packed.name)
+    decoded = command("decode", packed.name, "-o", back.name, "--force")
 
     size = source.stat().st_size
     rows = [("original", size, 0.0), ("encode", packed.stat().st_size, encoded), ("verify --deep", packed.stat().st_size, verified)]

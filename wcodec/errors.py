@@ -61,7 +61,7 @@ class LimitExceeded(WcodecError):
 
 
 class BackendUnavailable(WcodecError):
-    """This machine cannot run what was asked for."""
+    """What was asked for cannot run on this machine."""
 
 
 class RecipeError(WcodecError):

@@ -27,7 +27,7 @@ def lossless(x: UInts, spec: Spec, env: Env) -> Section:
         return _cut(x, spec, env, rows)
     if x.size and is_constant(x):
         return env.codecs["const"].encode(x, spec, env)
-    if spec.dtype.mantissa and spec.dtype.bits >= 8:
+    if spec.dtype.mantissa and env.codecs["planes"].suits(spec):
         if x.size < SMALLEST_SPLIT:
             return env.codecs["raw"].encode(x, spec, env)
         split = env.codecs["planes"].encode(x, spec, env)

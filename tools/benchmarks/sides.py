@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,6 +74,8 @@ class Wcodec(Side):
         super().__init__(path, threads, scratch)
         import wcodec
 
+        # a missing or outdated native library must not pass for a slow codec; WCODEC_BACKEND=numpy measures numpy on purpose
+        warnings.filterwarnings("error", message="wcodec runs on numpy")
         self.wcodec = wcodec
         self.out: dict[str, Any] = {}
 
@@ -246,8 +249,9 @@ class Openzl(Peer):
         self.compressor.set_parameter(ext.CParam.FormatVersion, ext.MAX_FORMAT_VERSION)
         split = {"F32": nodes.Float32Deconstruct, "BF16": nodes.BFloat16Deconstruct, "F16": nodes.Float16Deconstruct}[self.form]()
         exponents = {"fse": graphs.Fse, "huffman": graphs.Huffman, "planes": graphs.Entropy}[self.graph]()
-        if self.graph == "planes" or (self.form == "F16" and self.graph == "fse"):
-            rest = nodes.TransposeSplit()(self.compressor, graphs.Entropy())
+        if self.graph == "planes" or self.form == "F16":  # stored as it is, F16's sign and fraction would fill all 16 bits
+            planes = graphs.Huffman() if self.graph == "huffman" else graphs.Entropy()
+            rest = nodes.TransposeSplit()(self.compressor, planes)
         else:
             rest = graphs.Store()
         self.compressor.select_starting_graph(split(self.compressor, rest, exponents))

@@ -67,7 +67,8 @@ def verify(
                 progress(done, total)
 
         for opened in found.values():
-            opened.reader.check_everything(advance)
+            with inside(opened.path):
+                opened.reader.check_everything(advance)
             for name in opened.offset_keys():
                 opened.record(name)
                 if deep and opened.alias(name) is None:

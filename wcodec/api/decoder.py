@@ -73,7 +73,7 @@ def decode(
         places = _places(path, folder, None if target is None else Path(target), found)
         for name, opened in found.items():
             chosen = _chosen(opened, include)
-            if not chosen:
+            if include and not chosen:
                 continue
             writer = stack.enter_context(SafetensorsWriter(places[name], _header(opened, chosen, include), force))
             with inside(opened.path):
@@ -130,7 +130,7 @@ def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, pool: An
     for stack, out in results:
         with stack:
             data = out.view(np.uint8)
-            digest.update(memoryview(data))
+            digest.update(data.data)
             writer.write(data)
     if not record.tolerant and digest.digest() != record.digest:
         raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-30")

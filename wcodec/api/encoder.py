@@ -247,7 +247,7 @@ def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None)
     def one(index: int, its: Env = env) -> _Coded:
         with ExitStack() as stack, inside(source.names[index]):
             data = source.read(index, its, stack)
-            digest = blake3.blake3(memoryview(data.view(np.uint8)), max_threads=its.parallel).digest()
+            digest = blake3.blake3(data.view(np.uint8).data, max_threads=its.parallel).digest()
             spec = source.spec(index)
             earlier = known.get((spec, digest), index) < index
             section = None if earlier else job.recipe(data, spec, its)

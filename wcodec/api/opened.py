@@ -31,11 +31,34 @@ class Framework:
 
 @contextmanager
 def inside(where: str) -> Iterator[None]:
-    """Say in errors that leave the block where they happened."""
+    """Say in errors that leave the block where they happened, once."""
     try:
         yield
     except WcodecError as error:
-        raise error.inside(where) from None
+        said = error.at is not None and f"{error.at}: ".startswith(f"{where}: ")
+        raise (error if said else error.inside(where)) from None
+
+
+ALONE = 1 << 22
+"""Bytes from which numpy asks the kernel for huge pages, so that an array is best allocated alone."""
+ARENA = 1 << 25
+"""Bytes that smaller arrays share at most: small pages would cost more to touch than to decode, one array kept keeps no more alive."""
+
+
+def allocate(specs: Mapping[str, Spec]) -> dict[str, UInts]:
+    """Allocate flat arrays of storage elements, small ones side by side in memory that huge pages can back."""
+    found: dict[str, UInts] = {}
+    left = sum(-(-spec.size // 64) * 64 for spec in specs.values() if spec.size < ALONE)
+    room = np.empty(0, np.uint8)
+    for name, spec in specs.items():
+        if spec.size >= ALONE:
+            found[name] = np.empty(spec.count, spec.dtype.storage)
+            continue
+        size = -(-spec.size // 64) * 64
+        if size > room.size:
+            room = np.empty(min(max(left, size), ARENA), np.uint8)
+        found[name], room, left = room[: spec.size].view(spec.dtype.storage), room[size:], left - size
+    return found
 
 
 class Opened:
@@ -112,7 +135,8 @@ class Opened:
     def _raw(self, name: str) -> TensorRecord | Alias:
         if name not in self.reader.manifest.index:
             raise KeyError(f"no tensor {name!r} in {self.path}")
-        return self.reader.record(name)
+        with inside(self.path):
+            return self.reader.record(name)
 
     def get_tensor(self, name: str, out: Any = None) -> Any:
         """Decode a tensor; into ``out`` (same dtype and shape, contiguous) when given, which is then returned."""
@@ -134,7 +158,7 @@ class Opened:
                 owner = first.setdefault(index, name)
                 tied |= {name: owner} if owner != name else {}
         specs = {name: self.record(name).spec for name in names}
-        flat = {name: np.empty(specs[name].count, specs[name].dtype.storage) for name in names if name not in tied}
+        flat = allocate({name: specs[name] for name in names if name not in tied})
         self.decode_into(flat)
         found = {name: self._framework.wrap(array, specs[name]) for name, array in flat.items()}
         return {name: found[tied.get(name, name)] for name in names if name in chosen}

@@ -65,7 +65,7 @@ class TensorRow:
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """What an encode did. source_size, size: whole-file bytes, summed over shards. seconds: wall time. readback: compared before closing."""
+    """What an encode did. source_size, size: whole-file bytes over all shards. seconds: wall time. readback: compared before closing."""
 
     source: str
     target: str

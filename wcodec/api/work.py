@@ -40,7 +40,7 @@ def pieces(section: Section, spec: Spec, env: Env, size: int = PIECE) -> Iterato
     """Yield windows (start, stop) of storage elements that decode apart without waste."""
     step = unit(section, spec, env)
     step *= max(1, size // step)
-    for start in range(0, spec.count, step):
+    for start in range(0, max(1, spec.count), step):
         yield start, min(start + step, spec.count)
 
 

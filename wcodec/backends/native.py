@@ -19,7 +19,7 @@ from wcodec.coding import rans
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, UInts
 
-ABI = 1
+ABI = 2
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -42,7 +42,9 @@ class _Job(Structure):
 class _Split(Structure):
     """wcodec_split."""
 
-    _fields_ = (("bytes", c_uint32), ("rest", c_uint32), ("rotate", c_uint32), ("base", c_uint32))
+    _fields_ = (
+        ("bytes", c_uint32), ("rest", c_uint32), ("rotate", c_uint32), ("base", c_uint32), ("zero", c_uint32), ("packed", c_uint32),
+    )  # fmt: skip
 
 
 _P, _N, _I = c_void_p, c_uint64, c_uint32
@@ -55,6 +57,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _P)),
     "wcodec_rans_histogram": (None, (POINTER(_Job), _P, _P, _P)),
     "wcodec_split_planes": (None, (POINTER(_Split), _P, _N, _P, _P)),
+    "wcodec_split_tokens": (None, (POINTER(_Split), _P, _N, _P, _P, _P, _P)),
     "wcodec_join_planes": (None, (POINTER(_Split), _P, _I, _P, _N, _P)),
     "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
     "wcodec_unpack_bits": (None, (_P, _I, _N, _I, _N, _P)),
@@ -137,16 +140,31 @@ class NativeBackend(Backend):
         self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, symbols: Symbols, split: Planes, rest: Sequence[U8], out: UInts
     ) -> None:
         """Decode a window's tokens and join their symbols with rest planes into out: rans_decode and join_planes in one pass."""
-        native, count, base = _decoding(job, lut, states, offsets, words), job.order.count, symbols.base
-        if native is None or symbols.zero or symbols.packed or out.size != count or not _splits(split, rest, out):
+        native, count, packed = _decoding(job, lut, states, offsets, words), job.order.count, symbols.packed
+        if native is None or out.size != count or (packed and not job.order.block) or not _splits(split, rest, out, packed):
             return super().rans_join(job, lut, states, offsets, words, symbols, split, rest, out)
-        scratch, planes = self._decode_scratch(native), _Split(out.itemsize, split.rest, split.rotate, base)
+        scratch = self._decode_scratch(native)
+        planes = _Split(out.itemsize, split.rest, split.rotate, symbols.base, symbols.zero, packed)
         _raise_for(
             self._library.wcodec_rans_join(
                 byref(native), _at(lut), _at(states), _at(offsets), _at(words), words.size // 2, _at(scratch),
                 byref(planes), _pointers(rest), _at(out),
             )
         )  # fmt: skip
+
+    def split_tokens(self, split: Planes, x: UInts, base: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
+        """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given.
+
+        A top plane of fewer than 8 bits is written packed. Returns counts of the tokens [256], lowest symbol above 0 (2^16 without
+        one) and highest symbol, by which the caller sees whether the tokens stand for the symbols.
+        """
+        if not _splits(split, rest, x, packed=True) or not _fits(tokens, np.uint8, x.size):
+            return super().split_tokens(split, x, base, tokens, rest)
+        counts = np.zeros(256, np.uint64)
+        found = (c_uint32 * 2)(1 << (8 if split.bits - split.rest <= 8 else 16), 0)
+        planes = _Split(x.itemsize, split.rest, split.rotate, base)
+        self._library.wcodec_split_tokens(byref(planes), _at(x), x.size, _at(tokens), _pointers(rest), _at(counts), byref(found))
+        return counts, found[0], found[1]
 
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
         """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""
@@ -200,13 +218,16 @@ def _raise_for(rules: int) -> None:
         raise Corrupt("entropy-coded words do not end where the block ends", rule="E-6")
 
 
-def _splits(split: Planes, rest: Sequence[U8], x: UInts) -> bool:
-    """Whether C may split or join x like this."""
+def _splits(split: Planes, rest: Sequence[U8], x: UInts, packed: bool = False) -> bool:
+    """Whether C may split or join x like this. packed: a top plane of fewer than 8 bits is."""
+    sizes = [x.size] * split.count
+    if packed and split.rest % 8:
+        sizes[-1] = -(-x.size * (split.rest % 8) // 8)
     return (
         x.itemsize * 8 == split.bits <= split.rest + 16
         and x.flags.c_contiguous
         and len(rest) == split.count
-        and all(_fits(plane, np.uint8, x.size) for plane in rest)
+        and all(_fits(plane, np.uint8, size) for plane, size in zip(rest, sizes, strict=True))
     )
 
 
@@ -252,8 +273,8 @@ def _decoding(job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8) -> 
 def _candidates() -> Iterator[Path]:
     """Yield where the library may be: beside the package, or where an editable install put it."""
     names = ("_wcodec.so", "_wcodec.dll")
-    for place in sys.modules["wcodec"].__path__:
-        yield from (Path(place) / "native" / name for name in names)
+    for place in (Path(__file__).parents[1], *map(Path, sys.modules["wcodec"].__path__)):
+        yield from (place.absolute() / "native" / name for name in names)
     try:
         files = importlib.metadata.files("wcodec") or []
     except importlib.metadata.PackageNotFoundError:
@@ -261,19 +282,28 @@ def _candidates() -> Iterator[Path]:
     yield from (Path(str(file.locate())) for file in files if file.name in names)
 
 
+def _open() -> Any:
+    """Open the first library of the right ABI."""
+    reason = "wcodec was installed without its native library (no C compiler was found, or this is a source tree)"
+    for path in _candidates():
+        if not path.is_file():
+            continue
+        try:
+            library = ctypes.CDLL(str(path))
+            library.wcodec_abi.restype, library.wcodec_abi.argtypes = c_int, ()
+            abi = library.wcodec_abi()
+        except (OSError, AttributeError) as error:
+            reason = f"the native library does not load: {error}"
+            continue
+        if abi == ABI:
+            return library
+        reason = f"the native library {path} is stale (ABI {abi}, this wcodec needs {ABI}): install wcodec again"
+    raise BackendUnavailable(reason)
+
+
 def load() -> NativeBackend:
     """Load the library; WCODEC_ISA caps its instruction set. Raises BackendUnavailable with the reason."""
-    path = next((path for path in _candidates() if path.is_file()), None)
-    if path is None:
-        raise BackendUnavailable("wcodec was installed without its native library (no C compiler was found, or this is a source tree)")
-    try:
-        library = ctypes.CDLL(str(path.absolute()))
-        library.wcodec_abi.restype, library.wcodec_abi.argtypes = c_int, ()
-        abi = library.wcodec_abi()
-    except (OSError, AttributeError) as error:
-        raise BackendUnavailable(f"the native library does not load: {error}") from error
-    if abi != ABI:
-        raise BackendUnavailable(f"the native library is stale (ABI {abi}, this wcodec needs {ABI}): install wcodec again", at=str(path))
+    library = _open()
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments

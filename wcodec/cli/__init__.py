@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from wcodec.cli import decode, diff, encode, inspect, verify
-from wcodec.cli.errors import GOOD, PIPE, USAGE, Failure, silence
+from wcodec.cli.errors import GOOD, PIPE, UNTOLD, USAGE, Failure, silence
 from wcodec.cli.text import safe
 
 HELP = """Compressed model files: a safetensors checkpoint goes in, one small .wcodec file comes out, and the same checkpoint comes back.
@@ -66,14 +68,18 @@ def main(args: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        _leave_on(number)
+    code = GOOD
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
             code = _run(words)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            # Stdout cannot take the result: its reader has left, or its disk is full.
             silence()
-            return PIPE
+            return PIPE if isinstance(error, BrokenPipeError) else code or UNTOLD
     return code
 
 
@@ -94,8 +100,15 @@ def _wrong_usage(error: Any, words: list[str]) -> int:
     return USAGE
 
 
+def _leave_on(number: signal.Signals) -> None:
+    """Let a signal unwind the program, so that unfinished files are removed, unless somebody chose otherwise."""
+    with suppress(ValueError):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    print(f"wcodec: {safe(str(message))}", file=sys.stderr)
+    print(f"warning: {safe(str(message))}", file=sys.stderr)
 
 
 __all__ = ["app", "main"]

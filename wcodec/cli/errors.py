@@ -62,9 +62,13 @@ class Failure:
     def show(self, as_json: bool) -> None:
         """Print the line to stderr, or the JSON object to stdout."""
         if as_json:
-            emit(self.to_json())
-        else:
-            print(self.line(), file=sys.stderr)
+            try:
+                emit(self.to_json())
+                sys.stdout.flush()
+                return
+            except OSError:
+                silence()
+        print(self.line(), file=sys.stderr)
 
 
 @contextmanager

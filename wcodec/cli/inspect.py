@@ -64,9 +64,9 @@ def _any(found: Sequence[object], globs: list[str] | None) -> None:
 
 
 def _table(rows: Sequence[TensorRow]) -> Iterator[str]:
-    header = ("name", "dtype", "shape", "codec", "bits/weight", "size")
+    header = ("name", "dtype", "shape", "codec", "bpw", "size")
     cells = [(row.name, row.dtype, shape_of(row.shape), _codec(row), f"{row.bits:.2f}", human(row.size)) for row in rows]
-    return table(header, cells, ("bits/weight", "size"))
+    return table(header, cells, ("bpw", "size"))
 
 
 def _codec(row: TensorRow) -> str:
@@ -107,7 +107,7 @@ def _brief(value: str, width: int) -> str:
 
 def _trees(report: FileReport) -> Iterator[str]:
     for row in report.tensors:
-        size = f"= {row.alias}" if row.alias is not None else f"{human(row.raw_size)} → {human(row.size)}, {row.bits:.2f} bits/weight"
+        size = f"= {row.alias}" if row.alias is not None else f"{human(row.raw_size)} → {human(row.size)}, {row.bits:.2f} bpw"
         yield f"{row.name}  {row.dtype} {shape_of(row.shape)}  {size}"
         if row.alias is None:
             yield from _branch("", "", report.trees[row.name], "")

@@ -54,23 +54,24 @@ def shape_of(shape: Sequence[int]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> Iterator[str]:
-    """Yield aligned lines.
-
-    right: columns that align there. On a terminal that is too narrow the first column is shortened in its middle.
-    """
+    """Yield aligned lines. right: columns that align there. On a terminal that is too narrow, codecs and names are shortened."""
     lines = [list(header), *([safe(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    widths = dict(zip(header, (max(map(len, cells)) for cells in zip(*lines, strict=True)), strict=True))
     if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns - sum(widths[1:]) - 2 * (len(widths) - 1)
-        widths[0] = min(widths[0], max(room, 20))
+        excess = sum(widths.values()) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
+        for name, least in (("codec", 12), ("name", 24)):
+            taken = max(0, min(excess, widths.get(name, 0) - least))
+            if taken:
+                widths[name] -= taken
+                excess -= taken
     for line in lines:
-        line[0] = _shorten(line[0], widths[0])
-        cells = [cell.rjust(w) if name in right else cell.ljust(w) for name, cell, w in zip(header, line, widths, strict=True)]
-        yield "  ".join(cells).rstrip()
+        cells = zip(header, line, widths.values(), strict=True)
+        yield "  ".join(_shorten(cell, w).rjust(w) if name in right else _shorten(cell, w).ljust(w) for name, cell, w in cells).rstrip()
 
 
 def _shorten(text: str, width: int) -> str:
+    """Cut a text in its middle: of a tensor's name the end says most."""
     if len(text) <= width:
         return text
-    head = (width - 1) // 3
+    head = width // 5
     return f"{text[:head]}…{text[head + 1 - width :]}"

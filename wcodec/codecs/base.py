@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import numpy as np
 
 from wcodec.backends import Backend
+from wcodec.container.fields import check_requires
 from wcodec.errors import Corrupt, LimitExceeded, UnknownCodec
 from wcodec.types import U8, DType, Part, Ref, Resource, Section, Spec, UInts
 
@@ -98,11 +99,12 @@ class Env:
 class Codec(ABC):
     """One way to store an array as a section.
 
-    name: on the wire, its spec page and its file. since: first minor version. exact: decoded bits are fully determined.
+    name: on the wire, its spec page and its file. params: those that its page names. since: first minor version. exact: decoded bits are fully determined.
     max_parts: cap on parts (C-22). examples: encoder options that tests and fixtures exercise.
     """
 
     name: ClassVar[str]
+    params: ClassVar[frozenset[str]] = frozenset()
     since: ClassVar[int] = 0
     exact: ClassVar[bool] = True
     max_parts: ClassVar[int] = MAX_PARTS
@@ -152,6 +154,7 @@ def check(part: Part, spec: Spec, env: Env, depth: int = 1) -> None:
     if not isinstance(part, Section):
         raise Corrupt("a stream stands where a section is expected", rule="C-20")
     codec = find(part, env)
+    check_requires(part.params, codec.params | {"requires"})
     env.spend(spec.size)
     expected = codec.parts(part, spec)
     if len(part.parts) > codec.max_parts:
@@ -170,8 +173,8 @@ def check(part: Part, spec: Spec, env: Env, depth: int = 1) -> None:
 
 
 def decode(part: Part, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-    """Decode storage elements start … stop − 1 of a checked section or resource into out."""
-    if start == stop:
+    """Decode storage elements start … stop − 1 of a checked section or resource into out; of an empty array, check what is stored."""
+    if start == stop and spec.count:
         return
     if isinstance(part, Ref):
         out[:] = env.shared(part, spec)[start:stop]

@@ -20,6 +20,7 @@ class Bitpack(Codec):
     """Stores (x − base) in as many bits as the spread needs."""
 
     name = "bitpack"
+    params = frozenset({"bits", "base"})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         bits = 8 * spec.dtype.storage.itemsize

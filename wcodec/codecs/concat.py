@@ -20,6 +20,7 @@ class Concat(Codec):
     """Stores parts of an array each in a section of its own. Options: lengths (along axis 0), codec (of every part)."""
 
     name = "concat"
+    params = frozenset({"lengths"})
     max_parts = MAX_PARTS
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"codec": "raw"}, {"codec": "bitpack"})
 
@@ -34,6 +35,8 @@ class Concat(Codec):
             low, high = max(start, begin), min(stop, end)
             if low < high:
                 base.decode(part, its, env, low - begin, high - begin, out[low - start : high - start])
+            elif begin == end:
+                base.decode(part, its, env, 0, 0, out[:0])
 
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
         # Windows cut where every part may be cut; parts of one shape and coding have one unit, others fall back to whole parts.

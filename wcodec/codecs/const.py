@@ -17,6 +17,7 @@ class Const(Codec):
     """Stores one value."""
 
     name = "const"
+    params = frozenset({"value"})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         blob(section.params, "value", spec.dtype.storage.itemsize, "CONST-1")

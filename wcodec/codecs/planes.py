@@ -46,10 +46,11 @@ class PlanesCodec(Codec):
     """
 
     name = "planes"
+    params = frozenset({"rest", "rotate"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"rest": 7, "rotate": False}, {"rest": 7, "rotate": True})
 
     def suits(self, spec: Spec) -> bool:
-        return spec.dtype.bits >= 8
+        return spec.dtype.bits >= 8 and len(spec.storage_shape) <= 64
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         split = split_of(section, spec)
@@ -83,7 +84,7 @@ class PlanesCodec(Codec):
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):
-            raise EncodeError(f"planes cannot hold {spec.dtype.name}")
+            raise EncodeError(f"planes cannot hold {spec}")
         bits = 8 * spec.dtype.storage.itemsize
         rotate = options.get("rotate", spec.dtype.mantissa > 0)
         rest = options["rest"] if "rest" in options else choose_rest(x, spec, rotate)

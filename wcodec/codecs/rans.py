@@ -23,6 +23,9 @@ from wcodec.types import DTYPES, U8, U32, U64, MemoryStream, Part, Section, Spec
 BLOCK = 1 << 16
 """Symbols of a block by default: its 100 bytes are then 0.1 % of a BF16 tensor's."""
 WIDEST_TABLE = 514
+PARAMS = (
+    "precision", "lanes", "block", "tile", "base", "zero", "bits", "escape", "outliers", "trellis", "classes", "map", "table_size",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class Rans(Codec):
     """
 
     name = "rans"
+    params = frozenset(PARAMS)
     examples = (
         {},
         {"precision": 8, "lanes": 0},
@@ -261,7 +265,7 @@ def _read_head(section: Section, spec: Spec, env: Env, w: Wire) -> Head:
     offsets = np.zeros(blocks + 1, np.uint32)
     offsets[1:-1], offsets[-1] = numbers[: max(blocks - 1, 0)], (stream.size - words_at) // 2
     states = numbers[max(blocks - 1, 0) :].reshape(blocks, w.order.lanes).copy()
-    if (offsets[1:] < offsets[:-1]).any() or (np.diff(offsets) > w.order.sizes()).any():
+    if (offsets[1:] < offsets[:-1]).any() or (np.diff(offsets) > w.order.sizes()).any() or (not blocks and offsets[-1]):
         raise Corrupt("word offsets of blocks decrease or leave a block more words than symbols", rule="E-4")
     if (states < LOW).any():
         raise Corrupt("an initial state is below 2^16", rule="E-5")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from wcodec.coding.tables import Tables
 from wcodec.errors import Corrupt
-from wcodec.types import U8, U32, U64, UInts
+from wcodec.types import U8, U32, U64
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -39,7 +39,7 @@ class Order:
     @property
     def unit(self) -> int:
         """Elements of the smallest window that decodes alone: a block, or a band of tiles."""
-        return self.block or self.tile[0] * self.cols
+        return self.block or max(1, self.tile[0] * self.cols)
 
     @property
     def units(self) -> int:
@@ -134,16 +134,26 @@ class Job:
     start: int = 0
 
 
-def next_trellis_state(state: UInts, parity: UInts, v: int) -> UInts:
+def next_trellis_state(state: Array, parity: Array, v: int) -> Array:
     """Step the shift register of entropy.md section 5."""
     h0, h1 = POLYNOMIALS[v]
-    step: UInts = (state >> 1) ^ (state & 1) * (h0 >> 1) ^ (parity & 1) * (h1 >> 1)
+    step: Array = (state >> 1) ^ (state & 1) * (h0 >> 1) ^ (parity & 1) * (h1 >> 1)
     return step
+
+
+def _trimmed(order: Order) -> Order:
+    """Cut blocks to the symbols there are: the same symbols in the same lanes, without steps in which every lane rests."""
+    row = 4 * order.lanes
+    if order.block:
+        return replace(order, block=min(order.block, max(1, -(-order.count // row)) * row))
+    rows = order.count // order.cols if order.cols else 0
+    high, wide = min(order.tile[0], max(1, rows)), min(order.tile[1], max(1, -(-order.cols // row)) * row)
+    return replace(order, tile=(high, wide))
 
 
 def _grid(job: Job) -> tuple[Array, Array]:
     """Return the flat element (of the window) and its validity for [step, block, lane]."""
-    order, lanes = job.order, job.order.lanes
+    order, lanes = _trimmed(job.order), job.order.lanes
     span = order.block or order.tile[0] * order.tile[1]
     steps = -(-span // (4 * lanes)) * 4
     flat = np.zeros((order.blocks, steps * lanes), np.int64)
@@ -161,7 +171,7 @@ def _grid(job: Job) -> tuple[Array, Array]:
 def _walk(job: Job) -> Iterator[tuple[Array, Array, Array]]:
     """Yield (elements, valid, index of the trellis) per step, in decoding order."""
     flat, valid = _grid(job)
-    lanes, per_row = job.order.lanes, max(1, job.order.width // (4 * job.order.lanes))
+    lanes, per_row = job.order.lanes, max(1, _trimmed(job.order).width // (4 * job.order.lanes))
     lane = np.arange(lanes)
     for step in range(len(flat)):
         yield flat[step], valid[step], (step // 4 % per_row * lanes + lane) * 4 + step % 4
@@ -175,7 +185,7 @@ def contexts(job: Job, tokens: U8) -> U8:
     found = np.zeros(tokens.shape, np.uint8)
     if not job.order.count:
         return found
-    state = np.zeros((job.order.blocks, job.order.width), np.uint32)
+    state = np.zeros((job.order.blocks, _trimmed(job.order).width), np.uint32)
     for element, valid, column in _walk(job):
         found[element[valid]] = (state[:, column] & 1)[valid]
         after = next_trellis_state(state[:, column], tokens[element].astype(np.uint32), job.context.trellis)
@@ -224,7 +234,7 @@ def decode(job: Job, states: U32, offsets: U32, words: U8, out: U8) -> None:
     lut, mask = job.tables.lut(), np.uint32((1 << precision) - 1)
     word = np.append(words.view("<u2"), np.uint16(0)).astype(np.uint32)
     x, at, end = states.copy(), offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
-    trellis = np.zeros((job.order.blocks, job.order.width), np.uint32)
+    trellis = np.zeros((job.order.blocks, _trimmed(job.order).width), np.uint32)
     bad = False
     for element, valid, column in _walk(job):
         if job.context.kind == "trellis":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any, TypeVar
 
 from wcodec.errors import Corrupt, UnsupportedVersion
@@ -10,7 +10,7 @@ from wcodec.errors import Corrupt, UnsupportedVersion
 T = TypeVar("T")
 
 
-def check_requires(fields: dict[str, Any], known: Set[str]) -> None:
+def check_requires(fields: Mapping[str, Any], known: Set[str]) -> None:
     """Check that every key that a map requires is known.
 
     Raises UnsupportedVersion for one that is not, Corrupt for a `requires` that is no array of strings. Spec: C-10.
