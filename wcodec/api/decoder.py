@@ -60,62 +60,66 @@ def decode(
     Raises FormatError, LimitExceeded, FileExistsError, OSError; then no file was written.
     """
     began, path = time.perf_counter(), Path(source)
-    folder = indexes.is_folder(path)
     with ExitStack() as stack:
         found = open_shards(path, stack, threads=1, kernels=kernels, limits=limits)
-        total = sum(opened.record(name).spec.size for opened in found.values() for name in _chosen(opened, include))
-        if include and not any(_chosen(opened, include) for opened in found.values()):
+        chosen = {name: [t for t in opened.offset_keys() if matches(t, include)] for name, opened in found.items()}
+        if include and not any(chosen.values()):
             raise WcodecError(f"no tensor matches {', '.join(include)}", at=str(path))
-        pool = make_pool(thread_count(threads))
-        if pool is not None:
-            stack.callback(pool.shutdown, cancel_futures=True)
-        done, size, count, same = 0, 0, 0, not include
-        places = _places(path, folder, None if target is None else Path(target), found)
-        for name, opened in found.items():
-            chosen = _chosen(opened, include)
-            if include and not chosen:
-                continue
-            writer = stack.enter_context(SafetensorsWriter(places[name], _header(opened, chosen, include), force))
-            with inside(opened.path):
-                for tensor in chosen:
-                    _write_tensor(opened, tensor, writer, pool, thread_count(threads))
-                    done += opened.record(tensor).spec.size
-                    same &= opened.record(tensor).lossless
-                    if progress is not None:
-                        progress(done, total)
-            size += writer.close()
-            count += len(chosen)
-        if folder and not include:
-            index = indexes.find(path, shards.WCODEC)
-            if index is not None:
-                indexes.write_decoded(index, next(iter(places.values())).parent, force)
-        where = next(iter(places.values()), Path()) if not folder else next(iter(places.values())).parent
-        stored = sum(opened.reader.size for opened in found.values())
+        places = _places(path, None if target is None else Path(target), [name for name in found if chosen[name] or not include])
+        index = indexes.find(path, shards.WCODEC) if indexes.is_folder(path) and not include else None
+        where = next(iter(places.values())).parent if indexes.is_folder(path) else next(iter(places.values()))
+        indexes.refuse_existing([*places.values(), *([where / indexes.decoded_index(index)] if index is not None else [])], force)
+        job = _Job(thread_count(threads), stack, force, progress, sum(f.record(t).spec.size for n, f in found.items() for t in chosen[n]))
+        size = sum(_write_shard(found[name], chosen[name], place, bool(include), job) for name, place in places.items())
+        if index is not None:
+            indexes.write_decoded(index, where, force)
+        same = not include and all(found[name].record(t).lossless for name in found for t in chosen[name])
+        stored, count = sum(opened.reader.size for opened in found.values()), sum(map(len, chosen.values()))
     return DecodeReport(str(path), str(where), stored, size, time.perf_counter() - began, count, same)
 
 
-def _chosen(opened: Opened, include: Sequence[str]) -> list[str]:
-    return [name for name in opened.offset_keys() if matches(name, include)]
+class _Job:
+    """Workers and progress of one decode."""
+
+    def __init__(self, threads: int, stack: ExitStack, force: bool, progress: Progress | None, total: int) -> None:
+        self.pool, self.ahead, self.force = make_pool(threads), 2 * threads, force
+        if self.pool is not None:
+            stack.callback(self.pool.shutdown, cancel_futures=True)
+        self._progress, self._done, self._total = progress, 0, total
+
+    def advance(self, size: int) -> None:
+        """Tell how many more bytes are decoded."""
+        self._done += size
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
-def _places(path: Path, folder: bool, target: Path | None, found: dict[str, Opened]) -> dict[str, Path]:
+def _write_shard(opened: Opened, chosen: Sequence[str], place: Path, partial: bool, job: _Job) -> int:
+    """Decode the chosen tensors of one file; return the bytes written."""
+    with SafetensorsWriter(place, _header(opened, chosen, partial), job.force) as writer, inside(opened.path):
+        for name in chosen:
+            _write_tensor(opened, name, writer, job)
+        return writer.close()
+
+
+def _places(path: Path, target: Path | None, names: Sequence[str]) -> dict[str, Path]:
     """Return where every shard goes."""
-    if not folder:
-        return {name: path.with_suffix(shards.SAFETENSORS) if target is None else target for name in found}
+    if not indexes.is_folder(path):
+        return {name: path.with_suffix(shards.SAFETENSORS) if target is None else target for name in names}
     out = target if target is not None else path if path.is_dir() else path.parent
     out.mkdir(parents=True, exist_ok=True)
-    return {name: out / indexes.decoded_name(name) for name in found}
+    return {name: out / indexes.decoded_name(name) for name in names}
 
 
-def _header(opened: Opened, chosen: Sequence[str], include: Sequence[str]) -> bytes:
+def _header(opened: Opened, chosen: Sequence[str], partial: bool) -> bytes:
     kept = opened.reader.manifest.kept_header()
-    if kept is not None and not include:
+    if kept is not None and not partial:
         opened.reader.check_header()
         return kept
     return canonical_header([(name, opened.record(name).spec) for name in chosen], opened.metadata())
 
 
-def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, pool: Any, threads: int) -> None:
+def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, job: _Job) -> None:
     """Decode a tensor in windows, side by side, and write them in order. Raises Corrupt when its digest differs."""
     record, digest = opened.record(name), blake3.blake3()
     env: Env = opened.env
@@ -126,11 +130,12 @@ def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, pool: An
             opened.decode_window(name, *window, out)
             return stack.pop_all(), out
 
-    results: Iterator[tuple[ExitStack, UInts]] = ordered(pool, work, pieces(record.section, record.spec, env), 2 * threads)
+    results: Iterator[tuple[ExitStack, UInts]] = ordered(job.pool, work, pieces(record.section, record.spec, env), job.ahead)
     for stack, out in results:
         with stack:
             data = out.view(np.uint8)
             digest.update(data.data)
             writer.write(data)
+            job.advance(data.size)
     if not record.tolerant and digest.digest() != record.digest:
         raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-30")

@@ -135,11 +135,14 @@ def _encode_folder(path: Path, target: Path | None, job: _Job, progress: Progres
     files = shards.shards_of(path, shards.SAFETENSORS)
     out = target or (path if path.is_dir() else path.parent)
     out.mkdir(parents=True, exist_ok=True)
+    index = indexes.find(path, shards.SAFETENSORS)
+    planned = [out / indexes.encoded_name(file.name) for file in files]
+    planned += [out / indexes.encoded_index(index)] if index is not None else []
+    indexes.refuse_existing(planned, job.force)
     total, done, reports = sum(file.stat().st_size for file in files), 0, []
     for file in files:
         reports.append(_encode_file(file, out / indexes.encoded_name(file.name), job, progress, done, total))
         done += file.stat().st_size
-    index = indexes.find(path, shards.SAFETENSORS)
     if index is not None:
         indexes.write_encoded(index, out, {Path(r.target).name: [row.name for row in r.tensors] for r in reports}, job.force)
     rows = [row for r in reports for row in r.tensors]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import errno
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wcodec.container import shards
@@ -21,6 +22,13 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() or path.name.endswith(".index.json")
 
 
+def refuse_existing(paths: Iterable[Path], force: bool) -> None:
+    """Raise FileExistsError before anything is written, so that no folder is left half done."""
+    for path in () if force else paths:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "exists already", str(path))
+
+
 def encoded_name(name: str) -> str:
     """Return the name of the shard that a safetensors shard becomes."""
     return name.removesuffix(shards.SAFETENSORS) + shards.WCODEC
@@ -31,6 +39,16 @@ def decoded_name(name: str) -> str:
     return name.removesuffix(shards.WCODEC) + shards.SAFETENSORS
 
 
+def encoded_index(source_index: Path) -> str:
+    """Return the name of the index of encoded shards."""
+    return shards.index_name(shards.stem_of(source_index.name, shards.SAFETENSORS))
+
+
+def decoded_index(source_index: Path) -> str:
+    """Return the name of the safetensors index of decoded shards."""
+    return shards.index_name(shards.stem_of(source_index.name, shards.WCODEC), shards.SAFETENSORS)
+
+
 def write_encoded(source_index: Path, folder: Path, tensors: Mapping[str, Sequence[str]], force: bool) -> None:
     """Write the index of encoded shards. tensors: shard's file name → its tensors."""
     source = shards.read_index(source_index, shards.SAFETENSORS)
@@ -39,16 +57,14 @@ def write_encoded(source_index: Path, folder: Path, tensors: Mapping[str, Sequen
         with ContainerReader(folder / name) as reader:
             digests[name] = reader.manifest_digest.hex()
     where = {tensor: shard for shard, names in tensors.items() for tensor in names}
-    stem = shards.stem_of(source_index.name, shards.SAFETENSORS)
-    _write(folder / shards.index_name(stem), ShardIndex(where, digests, source.metadata), force)
+    _write(folder / encoded_index(source_index), ShardIndex(where, digests, source.metadata), force)
 
 
 def write_decoded(source_index: Path, folder: Path, force: bool) -> None:
     """Write the safetensors index of decoded shards, as the source had it."""
     source = shards.read_index(source_index, shards.WCODEC)
     where = {tensor: decoded_name(shard) for tensor, shard in source.weight_map.items()}
-    stem = shards.stem_of(source_index.name, shards.WCODEC)
-    _write(folder / shards.index_name(stem, shards.SAFETENSORS), ShardIndex(where, {}, source.metadata), force)
+    _write(folder / decoded_index(source_index), ShardIndex(where, {}, source.metadata), force)
 
 
 def _write(path: Path, index: ShardIndex, force: bool) -> None:

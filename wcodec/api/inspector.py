@@ -10,16 +10,17 @@ from typing import Any
 
 from wcodec.api.files import matches, open_shards
 from wcodec.api.report import TensorRow
-from wcodec.types import Limits, Section
+from wcodec.types import DTYPES, Section
 
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What a checkpoint holds. size: whole-file bytes. trees: name → nested sections as plain values."""
+    """What a checkpoint holds. size: whole-file bytes. partial: only chosen tensors. trees: name → nested sections as plain values."""
 
     path: str
     files: int
     size: int
+    partial: bool
     metadata: dict[str, str]
     encoder: dict[str, Any]
     tensors: list[TensorRow]
@@ -32,9 +33,9 @@ class FileReport:
 
     @property
     def bits(self) -> float:
-        """Whole-file bits per element."""
-        count = sum(8 * row.raw_size // max(1, _bits(row)) for row in self.tensors)
-        return 8 * self.size / count if count else 0.0
+        """Bits per element: of the whole file, or of the chosen tensors' streams."""
+        count = sum(8 * row.raw_size // DTYPES[row.dtype].bits for row in self.tensors)
+        return 8 * (sum(row.size for row in self.tensors) if self.partial else self.size) / count if count else 0.0
 
     def summary(self) -> str:
         """Return ``lossless`` or how much was changed, such as ``lossy: 4.02 bpw, 210 of 291 tensors changed``."""
@@ -48,19 +49,13 @@ class FileReport:
         return {key: getattr(self, key) for key in keys} | {"summary": self.summary(), "tensors": rows}
 
 
-def _bits(row: TensorRow) -> int:
-    from wcodec.types import DTYPES
+def inspect(path: str | Path, *, include: Sequence[str] = ()) -> FileReport:
+    """Describe a ``.wcodec`` file or folder of shards: codecs, sizes, metadata. Decodes nothing, so that codecs may be unknown.
 
-    return DTYPES[row.dtype].bits
-
-
-def inspect(path: str | Path, *, include: Sequence[str] = (), limits: Limits | None = None) -> FileReport:
-    """Describe a ``.wcodec`` file or folder of shards: codecs, sizes, metadata. Decodes nothing.
-
-    Raises FormatError, LimitExceeded, OSError.
+    Raises FormatError, OSError.
     """
     with ExitStack() as stack:
-        found = open_shards(Path(path), stack, threads=1, kernels="numpy", limits=limits)
+        found = open_shards(Path(path), stack, threads=1, kernels="numpy")
         rows: list[TensorRow] = []
         trees: dict[str, Any] = {}
         metadata: dict[str, str] = {}
@@ -71,7 +66,7 @@ def inspect(path: str | Path, *, include: Sequence[str] = (), limits: Limits | N
             for name in opened.offset_keys():
                 if not matches(name, include):
                     continue
-                record, alias = opened.record(name), opened.alias(name)
+                record, alias = opened.reader.target(name), opened.alias(name)
                 row = TensorRow.of(name, record.spec, record.section, record.lossless, record.digest)
                 if alias is not None:
                     owner = opened.reader.names[alias.index]
@@ -79,7 +74,7 @@ def inspect(path: str | Path, *, include: Sequence[str] = (), limits: Limits | N
                 rows.append(row)
                 trees[name] = tree(record.section)
         size = sum(opened.reader.size for opened in found.values())
-        return FileReport(str(path), len(found), size, metadata, encoder, rows, trees)
+        return FileReport(str(path), len(found), size, bool(include), metadata, encoder, rows, trees)
 
 
 def tree(section: Section) -> dict[str, Any]:

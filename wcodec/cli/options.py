@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from wcodec.types import Limits
 
 
 class Backend(StrEnum):
@@ -35,6 +39,27 @@ Kernels = Annotated[Backend, typer.Option("--backend", help="Who computes: nativ
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress bar (none is shown off a terminal either).")]
+Limit = Annotated[
+    str | None,
+    typer.Option(
+        "--limit",
+        metavar="SIZE",
+        help="Bytes that a file may decode to, such as 200GB; by default 64 times its size and 1 GiB.",
+        show_default=False,
+    ),
+]
+
+
+def limits(size: str | None) -> Limits | None:
+    """Read a size with a decimal unit. Raises typer.BadParameter."""
+    if size is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGTP]?)B?", size.strip(), re.IGNORECASE)
+    if found is None:
+        raise typer.BadParameter(f"{size!r} is not a size such as 500MB or 1.5TB", param_hint="--limit")
+    from wcodec.types import Limits
+
+    return Limits(int(float(found[1]) * 1000 ** " kmgtp".index(found[2].lower() or " ")))
 
 
 def within(out: Path | None, source: Path, suffix: str) -> Path | None:

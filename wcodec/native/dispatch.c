@@ -3,10 +3,12 @@
 
 #include "internal.h"
 
-static const wk_kernels scalar = {NULL, NULL, NULL, wk_split_scalar, wk_join_scalar};
+static const wk_kernels scalar = {NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar};
 #if WK_X86
-static const wk_kernels avx2 = {wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_split_avx2, wk_join_avx2};
-static const wk_kernels avx512 = {wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2, wk_split_avx512, wk_join_avx512};
+static const wk_kernels avx2 = {wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
+                                wk_pack_avx2,   wk_split_avx2,  wk_tokens_avx2,  wk_join_avx2};
+static const wk_kernels avx512 = {wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
+                                  wk_pack_avx2,     wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
 #endif
 
 static _Atomic(const wk_kernels *) current;
@@ -16,9 +18,10 @@ int wcodec_abi(void) { return WCODEC_ABI; }
 static int best_isa(void) {
 #if WK_X86
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt")) return WCODEC_SCALAR;
-  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
-      !__builtin_cpu_supports("avx512dq"))
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt"))
+    return WCODEC_SCALAR;
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
     return WCODEC_AVX2;
   return WCODEC_AVX512;
 #else
@@ -43,15 +46,6 @@ const wk_kernels *wk_current(void) {
   if (found) return found;
   wcodec_set_isa(WCODEC_AVX512);
   return atomic_load_explicit(&current, memory_order_acquire);
-}
-
-void wcodec_split_planes(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest) {
-  wk_current()->split(split, x, count, symbol, rest);
-}
-
-void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
-                        uint64_t count, void *out) {
-  wk_current()->join(split, symbol, symbol_bytes, rest, 0, count, out);
 }
 
 int wcodec_same(const void *a, const void *b, uint64_t size) { return size == 0 || memcmp(a, b, size) == 0; }

@@ -1,5 +1,6 @@
-/* Feeds the library jobs made from pseudo-random numbers, in arrays of exactly the size promised, for the sanitizers to watch.
- * Every instruction set must say the same about the same bytes, damaged or not, and what was encoded must decode.
+/* Feeds the library jobs made from pseudo-random numbers, in arrays of exactly the size promised, for the sanitizers to
+ * watch. Every instruction set must say the same about the same bytes, damaged or not, and what was encoded must
+ * decode.
  *
  * As a program: wcodec_fuzz [seconds [seed]]. With clang it is a libFuzzer target, whose bytes steer the numbers.
  */
@@ -159,7 +160,8 @@ static void make_stream(test *t) {
       memcpy(t->per_block, per_block, t->blocks * 4);
     }
     check(n == t->n_words && !memcmp(words, t->words, 2 * n), "encoded words");
-    check(!memcmp(states, t->states, t->blocks * job->lanes * 4) && !memcmp(per_block, t->per_block, t->blocks * 4), "encoded states");
+    check(!memcmp(states, t->states, t->blocks * job->lanes * 4) && !memcmp(per_block, t->per_block, t->blocks * 4),
+          "encoded states");
     free(states);
     free(per_block);
     free(words);
@@ -168,16 +170,38 @@ static void make_stream(test *t) {
   for (uint64_t b = 0; b < t->blocks; b++) t->offsets[b + 1] = t->offsets[b] + t->per_block[b];
 }
 
-/* Decode with every instruction set; bytes are sound: all must give the tokens. Returns nothing: failures abort. */
+/* What wcodec_rans_join does with the tokens, in its own steps. */
+static void join_slowly(const wcodec_split *split, const uint8_t *tokens, const uint8_t *const *rest, uint64_t count,
+                        void *out) {
+  const uint32_t planes = (split->rest + 7) / 8, width = split->rest % 8;
+  uint8_t *symbols = get(2 * count), *top = get(count);
+  const uint8_t *all[8] = {NULL};
+  for (uint64_t i = 0; i < count; i++) {
+    const uint16_t symbol = (uint16_t)(split->zero && !tokens[i] ? 0 : tokens[i] + split->base);
+    memcpy(symbols + 2 * i, &symbol, 2);
+  }
+  for (uint32_t k = 0; k < planes; k++) all[k] = rest[k];
+  if (split->packed && width) {
+    wcodec_unpack_bits(rest[planes - 1], 1, count, width, 0, top);
+    all[planes - 1] = top;
+  }
+  wcodec_join_planes(split, symbols, 2, all, count, out);
+  free(symbols);
+  free(top);
+}
+
+/* Decode with every instruction set. sound: all must give the tokens. */
 static void decode_all(test *t, int sound) {
   const wcodec_job *job = &t->job;
-  wcodec_split split = {1u << below(4), 0, below(2), below(3) ? 0 : below(70000)};
+  wcodec_split split = {1u << below(4), 0, below(2), below(3) ? 0 : below(70000), below(2), job->block ? below(2) : 0};
   const uint32_t bits = 8 * split.bytes;
   split.rest = bits - 1 - below(bits < 16 ? bits : 16);
   if (below(2)) split.rest = bits - 8;
-  for (uint32_t k = 0; k < (split.rest + 7) / 8; k++) {
-    t->rest[k] = get(job->count);
-    for (uint64_t i = 0; i < job->count; i++) t->rest[k][i] = (uint8_t)any();
+  const uint32_t planes = (split.rest + 7) / 8, width = split.rest % 8;
+  for (uint32_t k = 0; k < planes; k++) {
+    const uint64_t size = split.packed && width && k == planes - 1 ? (job->count * width + 7) / 8 : job->count;
+    t->rest[k] = get(size);
+    for (uint64_t i = 0; i < size; i++) t->rest[k][i] = (uint8_t)any();
   }
   uint8_t *out = get(job->count), *joined = get(job->count * split.bytes), *expected = get(job->count * split.bytes);
   int rules = 0;
@@ -189,11 +213,11 @@ static void decode_all(test *t, int sound) {
     check(found == rules, "rules");
     check(!sound || (found == 0 && !memcmp(out, t->tokens, job->count)), "decoded tokens");
     const uint8_t *const *rest = (const uint8_t *const *)t->rest;
-    check(wcodec_rans_join(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, &split, rest, joined) == rules, "rules");
-    if (!rules) {
-      wcodec_join_planes(&split, out, 1, rest, job->count, expected);
-      check(wcodec_same(joined, expected, job->count * split.bytes), "joined elements");
-    }
+    check(wcodec_rans_join(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, &split, rest, joined) ==
+              rules,
+          "rules");
+    if (!rules) join_slowly(&split, out, rest, job->count, expected);
+    check(rules || wcodec_same(joined, expected, job->count * split.bytes), "joined elements");
     free(scratch);
   }
   free(out);
@@ -245,10 +269,11 @@ static void try_bits(void) {
 
 static void try_planes(void) {
   const uint32_t bytes = 1u << below(4), bits = 8 * bytes, count = below(400);
-  wcodec_split split = {bytes, bits - 1 - below(bits < 16 ? bits : 16), below(2), 0};
+  wcodec_split split = {bytes, bits - 1 - below(bits < 16 ? bits : 16), below(2), below(300), 1, 0};
   if (below(2)) split.rest = bits - 8;
   const uint32_t planes = (split.rest + 7) / 8, wide = bits - split.rest > 8 ? 2 : 1;
-  uint8_t *x = get((size_t)count * bytes), *y = get((size_t)count * bytes), *symbol = get((size_t)count * wide), *rest[8] = {NULL};
+  uint8_t *x = get((size_t)count * bytes), *y = get((size_t)count * bytes), *symbol = get((size_t)count * wide),
+          *rest[8] = {NULL};
   for (uint32_t i = 0; i < count * bytes; i++) x[i] = (uint8_t)any();
   for (uint32_t k = 0; k < planes; k++) rest[k] = get(count);
   for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
@@ -257,6 +282,26 @@ static void try_planes(void) {
     wcodec_join_planes(&split, symbol, wide, (const uint8_t *const *)rest, count, y);
     check(wcodec_same(x, y, (uint64_t)count * bytes), "planes");
   }
+  split.packed = planes && split.rest % 8;
+  uint8_t *tokens = get(count);
+  if (split.packed) {
+    free(rest[planes - 1]);
+    rest[planes - 1] = get(((uint64_t)count * (split.rest % 8) + 7) / 8);
+  }
+  if (wide == 1) split.base &= 255;
+  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
+    uint64_t counts[256] = {0}, sum = 0;
+    uint32_t range[2] = {1u << 16, 0};
+    wcodec_set_isa(isa);
+    wcodec_split_tokens(&split, x, count, tokens, rest, counts, range);
+    for (int i = 0; i < 256; i++) sum += counts[i];
+    check(sum == count && (count == 0 || range[0] > 0), "counts");
+    if (range[0] > split.base && range[1] < split.base + 256 && range[0] > 0) { /* the tokens stand for the symbols */
+      join_slowly(&split, tokens, (const uint8_t *const *)rest, count, y);
+      check(wcodec_same(x, y, (uint64_t)count * bytes), "tokens");
+    }
+  }
+  free(tokens);
   free(x);
   free(y);
   free(symbol);
@@ -272,7 +317,8 @@ static void one(void) {
   decode_all(&t, 0);
   try_bits();
   try_planes();
-  void *all[] = {t.tokens, t.map, t.rows, t.columns, t.frequencies, t.starts, t.lut, t.states, t.offsets, t.per_block, t.words};
+  void *all[] = {t.tokens, t.map,    t.rows,    t.columns,   t.frequencies, t.starts,
+                 t.lut,    t.states, t.offsets, t.per_block, t.words};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 

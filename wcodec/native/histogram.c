@@ -2,9 +2,9 @@
 #include "internal.h"
 
 enum {
-  COPIES = 4,          /* of the counts: equal neighbours would wait for each other's store */
-  TABLES = 8,          /* tables at most that are counted in copies, which lie on the stack */
-  FLUSH = 1u << 30,    /* symbols after which 32-bit counts are added up */
+  COPIES = 4,       /* of the counts, as WK_PARTS */
+  TABLES = 8,       /* tables at most that are counted in copies, which lie on the stack */
+  FLUSH = 1u << 30, /* symbols after which 32-bit counts are added up */
 };
 
 static void add(uint32_t *part, uint64_t entries, wk_u64 *counts) {
@@ -13,26 +13,34 @@ static void add(uint32_t *part, uint64_t entries, wk_u64 *counts) {
   memset(part, 0, COPIES * entries * sizeof *part);
 }
 
-static void count_none(const uint8_t *tokens, uint64_t n, wk_u64 *counts) {
-  uint32_t part[2 * COPIES][256];
+void wk_count(const uint8_t *tokens, uint64_t n, uint32_t part[WK_PARTS][256]) {
+  uint64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const uint64_t t = *(const wk_u64 *)(tokens + i);
+    part[0][t & 255]++;
+    part[1][t >> 8 & 255]++;
+    part[2][t >> 16 & 255]++;
+    part[3][t >> 24 & 255]++;
+    part[4][t >> 32 & 255]++;
+    part[5][t >> 40 & 255]++;
+    part[6][t >> 48 & 255]++;
+    part[7][t >> 56]++;
+  }
+  for (; i < n; i++) part[0][tokens[i]]++;
+}
+
+void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts) {
+  for (int t = 0; t < 256; t++)
+    for (int p = 0; p < WK_PARTS; p++) ((wk_u64 *)counts)[t] += part[p][t];
+  memset(part, 0, WK_PARTS * sizeof *part);
+}
+
+static void count_none(const uint8_t *tokens, uint64_t n, uint64_t *counts) {
+  uint32_t part[WK_PARTS][256] = {{0}};
   while (n) {
     const uint64_t here = n < FLUSH ? n : FLUSH;
-    memset(part, 0, sizeof part);
-    uint64_t i = 0;
-    for (; i + 8 <= here; i += 8) {
-      const uint64_t t = *(const wk_u64 *)(tokens + i);
-      part[0][t & 255]++;
-      part[1][t >> 8 & 255]++;
-      part[2][t >> 16 & 255]++;
-      part[3][t >> 24 & 255]++;
-      part[4][t >> 32 & 255]++;
-      part[5][t >> 40 & 255]++;
-      part[6][t >> 48 & 255]++;
-      part[7][t >> 56]++;
-    }
-    for (; i < here; i++) part[0][tokens[i]]++;
-    for (int t = 0; t < 256; t++)
-      for (int c = 0; c < 2 * COPIES; c++) counts[t] += part[c][t];
+    wk_count(tokens, here, part);
+    wk_count_up(part, counts);
     tokens += here;
     n -= here;
   }
@@ -66,7 +74,7 @@ static void count_tables(counter *c, const uint8_t *token, const uint8_t *table,
 
 void wcodec_rans_histogram(const wcodec_job *job, const uint8_t *tokens, uint8_t *scratch, uint64_t *counts) {
   if (job->context == WCODEC_NONE) {
-    count_none(tokens, job->count, (wk_u64 *)counts);
+    count_none(tokens, job->count, counts);
     return;
   }
   counter c;

@@ -24,11 +24,12 @@ typedef uint32_t __attribute__((aligned(1), may_alias)) wk_u32;
 typedef uint64_t __attribute__((aligned(1), may_alias)) wk_u64;
 
 enum {
-  WK_LOW = 1 << 16,   /* lower bound of a state, and its first and last value */
-  WK_WIDE = 32,       /* lanes that the vector code takes */
-  WK_GROUP = 128,     /* symbols of four steps of that many lanes */
-  WK_READ = 256,      /* bytes of words that a vector group may touch from where it starts, at most */
-  WK_CHUNK = 4096,    /* symbols decoded at once when something follows while they are in the first-level cache */
+  WK_LOW = 1 << 16, /* lower bound of a state, and its first and last value */
+  WK_WIDE = 32,     /* lanes that the vector code takes */
+  WK_GROUP = 128,   /* symbols of four steps of that many lanes */
+  WK_READ = 256,    /* bytes of words that a vector group may touch from where it starts, at most */
+  WK_PARTS = 8,     /* histograms side by side: equal neighbours would wait for each other's store */
+  WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
 };
 
 /* The parity polynomials of entropy.md section 5, shifted right by 1: what a bit of the register's input adds. */
@@ -109,32 +110,51 @@ void wk_encode_scalar(wk_writer *w, const wk_coder *c, uint32_t lanes, uint64_t 
 
 /* Kernels of an instruction set. */
 typedef struct {
-  /* Decode whole groups of k (1 or 2) blocks with 32 lanes. May set `bad` for bytes that are fine only if it is E-6 or
-   * E-7 in the end; the caller decodes bad blocks again with the scalar code, which knows exactly. NULL: scalar. */
+  /* Decode whole groups of k (1 or 2) blocks with 32 lanes. A damaged block ends up marked bad, or with states or words
+   * that show it; which rule it breaks is for the scalar code to say, with which the caller decodes it again.
+   * NULL: scalar. */
   void (*decode)(wk_stream *s, int k, const wk_model *m, uint64_t groups);
   /* Encode whole groups of k blocks with 32 lanes; precision at least 10. NULL: scalar. */
   void (*encode)(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
   /* table[i] = map[class[i]], map having at most 16 entries. NULL: none. */
   void (*look_up)(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
+  /* Unpack n bytes of width bits (1 ... 7) from bit 0 of data on, reading no more than they take. NULL: scalar. */
+  void (*unpack)(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);
+  /* The inverse, of the low bits of x. NULL: scalar. */
+  void (*pack)(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);
   void (*split)(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest);
-  /* at: index of the first element in the rest planes. */
-  void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest, uint64_t at,
+  /* Symbols to tokens, and the range of the symbols: wcodec_split_tokens. */
+  void (*tokens)(const void *symbol, uint32_t symbol_bytes, uint64_t count, uint32_t base, uint8_t *token,
+                 uint32_t *range);
+  /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
+  void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                uint64_t count, void *out);
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
 
-void wk_split_scalar(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *);
-void wk_join_scalar(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, uint64_t, void *);
+/* Pack bytes of 1 to 7 bits without vectors: also the ends of longer runs. */
+void wk_pack_scalar(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);
+
+/* Count n tokens, at most 2^30 until the counts are added up. */
+void wk_count(const uint8_t *tokens, uint64_t n, uint32_t part[WK_PARTS][256]);
+void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
+
+#define WK_PLANES(isa)                                                                         \
+  void wk_split_##isa(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *); \
+  void wk_tokens_##isa(const void *, uint32_t, uint64_t, uint32_t, uint8_t *, uint32_t *);     \
+  void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, void *);
+
+WK_PLANES(scalar)
 #if WK_X86
+WK_PLANES(avx2)
+WK_PLANES(avx512)
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
-void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
-void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
-void wk_split_avx2(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *);
-void wk_join_avx2(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, uint64_t, void *);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
-void wk_split_avx512(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *);
-void wk_join_avx512(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, uint64_t, void *);
+void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
+void wk_unpack_avx2(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);
+void wk_pack_avx2(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);
 #endif
 #endif

@@ -42,10 +42,8 @@ void wk_classes(const wcodec_job *job, uint64_t element, uint64_t n, uint8_t *ta
   for (; n; row++, col = 0) {
     uint64_t length = least(n, job->cols - col);
     const uint8_t *map = job->map + (job->rows ? (size_t)job->rows[row] * job->column_classes : 0);
-    if (!job->columns)
-      memset(table, map[0], length);
-    else if (look_up && job->column_classes <= 16)
-      look_up(map, job->column_classes, job->columns + col, length, table);
+    if (!job->columns) memset(table, map[0], length);
+    else if (look_up && job->column_classes <= 16) look_up(map, job->column_classes, job->columns + col, length, table);
     else
       for (uint64_t i = 0; i < length; i++) table[i] = map[job->columns[col + i]];
     table += length;

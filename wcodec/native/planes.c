@@ -1,11 +1,52 @@
-/* Planes for any processor. */
+/* Planes for any processor, and what is made of several kernels. */
 #include "planes.h"
 
 void wk_split_scalar(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest) {
   split_any(split, x, count, symbol, rest);
 }
 
-void wk_join_scalar(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest, uint64_t at,
+void wk_tokens_scalar(const void *symbol, uint32_t symbol_bytes, uint64_t count, uint32_t base, uint8_t *token,
+                      uint32_t *range) {
+  tokens_any(symbol, symbol_bytes, count, base, token, range);
+}
+
+void wk_join_scalar(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                     uint64_t count, void *out) {
-  join_any(split, symbol, symbol_bytes, rest, at, count, out);
+  join_any(split, symbol, symbol_bytes, rest, count, out);
+}
+
+void wcodec_split_planes(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest) {
+  wk_current()->split(split, x, count, symbol, rest);
+}
+
+void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes,
+                        const uint8_t *const *rest, uint64_t count, void *out) {
+  const wcodec_split plain = {split->bytes, split->rest, split->rotate, 0, 0, 0};
+  wk_current()->join(&plain, symbol, symbol_bytes, rest, count, out);
+}
+
+void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint8_t *tokens,
+                         uint8_t *const *rest, uint64_t *counts, uint32_t *range) {
+  const wk_kernels *kernels = wk_current();
+  const uint32_t planes = (split->rest + 7) / 8, width = split->rest % 8,
+                 symbol_bytes = 8 * split->bytes - split->rest > 8 ? 2 : 1;
+  uint32_t part[WK_PARTS][256] = {{0}};
+  uint16_t symbol[WK_CHUNK];
+  uint8_t top[WK_CHUNK];
+  for (uint64_t at = 0, since = 0; at < count; at += WK_CHUNK) { /* chunk by chunk, through the first-level cache */
+    const uint64_t n = count - at < WK_CHUNK ? count - at : WK_CHUNK;
+    uint8_t *p[8] = {NULL};
+    for (uint32_t k = 0; k < planes; k++) p[k] = rest[k] + at;
+    if (width) p[planes - 1] = top;
+    kernels->split(split, (const uint8_t *)x + at * split->bytes, n, symbol, p);
+    kernels->tokens(symbol, symbol_bytes, n, split->base, tokens + at, range);
+    wk_count(tokens + at, n, part);
+    if (width) wcodec_pack_bits(top, 1, n, width, 0, rest[planes - 1] + at * width / 8);
+    since += n;
+    if (since >= 1u << 30) {
+      wk_count_up(part, counts);
+      since = 0;
+    }
+  }
+  wk_count_up(part, counts);
 }

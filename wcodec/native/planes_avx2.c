@@ -1,48 +1,66 @@
-/* Planes with AVX2; by hand where the layout is that of common floats: 8-bit symbols above whole rest bytes. */
+/* Planes with AVX2; joining by hand where the layout is that of common floats: tokens above one rest plane of 16-bit
+ * numbers, or three of 32-bit numbers. */
 #include <immintrin.h>
 
 #include "planes.h"
 
 WK_INLINE __m256i load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 WK_INLINE void store(void *p, __m256i x) { _mm256_storeu_si256((__m256i *)p, x); }
+WK_INLINE __m256i widen(const uint8_t *p) {
+  return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
 
 void wk_split_avx2(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest) {
   split_any(split, x, count, symbol, rest);
 }
 
-/* 16 bits: interleave symbols and rest bytes, then rotate. */
-WK_INLINE uint64_t join_16(const uint8_t *symbol, const uint8_t *rest, uint8_t base, const int rotate, uint64_t count, uint8_t *out) {
-  const __m256i bases = _mm256_set1_epi8((char)base);
+void wk_tokens_avx2(const void *symbol, uint32_t symbol_bytes, uint64_t count, uint32_t base, uint8_t *token,
+                    uint32_t *range) {
+  tokens_any(symbol, symbol_bytes, count, base, token, range);
+}
+
+WK_INLINE uint64_t join_16(const wcodec_split *split, const uint8_t *token, const uint8_t *rest, const int rotate,
+                           uint64_t count, uint8_t *out) {
+  const __m256i base = _mm256_set1_epi16((short)split->base), mask = _mm256_set1_epi16((short)((1 << split->rest) - 1));
+  const __m256i none = _mm256_setzero_si256(), zero = _mm256_set1_epi16(split->zero ? -1 : 0);
+  const __m128i shift = _mm_cvtsi32_si128((int)split->rest);
   uint64_t i = 0;
-  for (; i + 32 <= count; i += 32) {
-    /* Unpacking works in halves of the register: bring the quarters into the order that it needs. */
-    const __m256i s = _mm256_permute4x64_epi64(_mm256_add_epi8(load(symbol + i), bases), 0xD8);
-    const __m256i r = _mm256_permute4x64_epi64(load(rest + i), 0xD8);
-    __m256i a = _mm256_unpacklo_epi8(r, s), b = _mm256_unpackhi_epi8(r, s);
-    if (rotate) {
-      a = _mm256_or_si256(_mm256_srli_epi16(a, 1), _mm256_slli_epi16(a, 15));
-      b = _mm256_or_si256(_mm256_srli_epi16(b, 1), _mm256_slli_epi16(b, 15));
-    }
-    store(out + 2 * i, a);
-    store(out + 2 * i + 32, b);
+  for (; i + 16 <= count; i += 16) {
+    const __m256i t = widen(token + i), low = _mm256_and_si256(widen(rest + i), mask);
+    const __m256i symbol =
+        _mm256_andnot_si256(_mm256_and_si256(_mm256_cmpeq_epi16(t, none), zero), _mm256_add_epi16(t, base));
+    __m256i v = _mm256_or_si256(_mm256_sll_epi16(symbol, shift), low);
+    if (rotate) v = _mm256_or_si256(_mm256_srli_epi16(v, 1), _mm256_slli_epi16(v, 15));
+    store(out + 2 * i, v);
   }
   return i;
 }
 
-/* 32 bits: interleave bytes to pairs and pairs to numbers. */
-WK_INLINE uint64_t join_32(const uint8_t *symbol, const uint8_t *const *rest, uint64_t at, uint8_t base, const int rotate, uint64_t count,
-                           uint8_t *out) {
-  const __m256i bases = _mm256_set1_epi8((char)base), order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
-  const uint8_t *r0 = rest[0] + at, *r1 = rest[1] + at, *r2 = rest[2] + at;
+/* Interleaves bytes to pairs and pairs to numbers. */
+WK_INLINE uint64_t join_32(const wcodec_split *split, const uint8_t *token, const uint8_t *const *rest,
+                           const int rotate, uint64_t count, uint8_t *out) {
+  const __m256i base = _mm256_set1_epi32((int)split->base), mask = _mm256_set1_epi8((char)(255 >> (24 - split->rest)));
+  const __m256i none = _mm256_setzero_si256(), zero = _mm256_set1_epi32(split->zero ? -1 : 0);
+  /* Unpacking works in halves of the register: bring the words into the order that it needs. */
+  const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m128i shift = _mm_cvtsi32_si128((int)split->rest);
   uint64_t i = 0;
   for (; i + 32 <= count; i += 32) {
-    const __m256i s = _mm256_permutevar8x32_epi32(_mm256_add_epi8(load(symbol + i), bases), order);
-    const __m256i a = _mm256_permutevar8x32_epi32(load(r0 + i), order), b = _mm256_permutevar8x32_epi32(load(r1 + i), order);
-    const __m256i c = _mm256_permutevar8x32_epi32(load(r2 + i), order);
+    const __m256i t = _mm256_permutevar8x32_epi32(load(token + i), order),
+                  a = _mm256_permutevar8x32_epi32(load(rest[0] + i), order);
+    const __m256i b = _mm256_permutevar8x32_epi32(load(rest[1] + i), order);
+    const __m256i c = _mm256_and_si256(_mm256_permutevar8x32_epi32(load(rest[2] + i), order), mask);
     const __m256i ab[2] = {_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)};
-    const __m256i cs[2] = {_mm256_unpacklo_epi8(c, s), _mm256_unpackhi_epi8(c, s)};
+    const __m256i cn[2] = {_mm256_unpacklo_epi8(c, none), _mm256_unpackhi_epi8(c, none)};
+    const __m256i tn[2] = {_mm256_unpacklo_epi8(t, none), _mm256_unpackhi_epi8(t, none)};
+#pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-      __m256i v = k & 1 ? _mm256_unpackhi_epi16(ab[k / 2], cs[k / 2]) : _mm256_unpacklo_epi16(ab[k / 2], cs[k / 2]);
+      const __m256i low =
+          k & 1 ? _mm256_unpackhi_epi16(ab[k / 2], cn[k / 2]) : _mm256_unpacklo_epi16(ab[k / 2], cn[k / 2]);
+      const __m256i high = k & 1 ? _mm256_unpackhi_epi16(tn[k / 2], none) : _mm256_unpacklo_epi16(tn[k / 2], none);
+      const __m256i gone = _mm256_and_si256(_mm256_cmpeq_epi32(high, none), zero);
+      const __m256i symbol = _mm256_andnot_si256(gone, _mm256_add_epi32(high, base));
+      __m256i v = _mm256_or_si256(_mm256_sll_epi32(symbol, shift), low);
       if (rotate) v = _mm256_or_si256(_mm256_srli_epi32(v, 1), _mm256_slli_epi32(v, 31));
       store(out + 4 * i + 32 * k, v);
     }
@@ -50,15 +68,14 @@ WK_INLINE uint64_t join_32(const uint8_t *symbol, const uint8_t *const *rest, ui
   return i;
 }
 
-void wk_join_avx2(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest, uint64_t at,
+void wk_join_avx2(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                   uint64_t count, void *out) {
+  const int planes = (int)(split->rest + 7) / 8;
   uint64_t done = 0;
-  const uint8_t base = (uint8_t)split->base;
-  if (symbol_bytes == 1 && split->bytes == 2 && split->rest == 8)
-    done = split->rotate ? join_16(symbol, rest[0] + at, base, 1, count, out) : join_16(symbol, rest[0] + at, base, 0, count, out);
-  if (symbol_bytes == 1 && split->bytes == 4 && split->rest == 24)
-    done = split->rotate ? join_32(symbol, rest, at, base, 1, count, out) : join_32(symbol, rest, at, base, 0, count, out);
-  if (done < count)
-    join_any(split, (const uint8_t *)symbol + done * symbol_bytes, symbol_bytes, rest, at + done, count - done,
-             (uint8_t *)out + done * split->bytes);
+  if (symbol_bytes == 1 && split->bytes == 2 && planes == 1)
+    done =
+        split->rotate ? join_16(split, symbol, rest[0], 1, count, out) : join_16(split, symbol, rest[0], 0, count, out);
+  if (symbol_bytes == 1 && split->bytes == 4 && planes == 3)
+    done = split->rotate ? join_32(split, symbol, rest, 1, count, out) : join_32(split, symbol, rest, 0, count, out);
+  join_from(done, split, symbol, symbol_bytes, rest, count, out);
 }

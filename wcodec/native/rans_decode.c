@@ -15,7 +15,9 @@ typedef struct {
   const uint8_t *const *rest;
 } call;
 
-uint64_t wcodec_decode_scratch(const wcodec_job *job) { return job->context == WCODEC_TRELLIS ? 2 * (uint64_t)wk_trellises(job) : 0; }
+uint64_t wcodec_decode_scratch(const wcodec_job *job) {
+  return job->context == WCODEC_TRELLIS ? 2 * (uint64_t)wk_trellises(job) : 0;
+}
 
 void wk_refill(wk_stream *s) {
   if (s->at > s->end) { /* more words taken than there are: give it some others, the block is bad anyway */
@@ -41,9 +43,25 @@ static void begin(const call *c, uint64_t block, wk_stream *s) {
   if (first > last) first = last;
   s->at = c->words + 2 * first;
   s->end = c->words + 2 * last;
-  /* The compiler cannot keep this simpler: a pointer before the words would not be one. */
+  /* Nowhere at all when even the first group would read too far: a pointer before the words would be none. */
   uint64_t after = 2 * (c->n_words - last);
-  s->limit = after >= WK_READ ? s->end : s->end - s->at >= (ptrdiff_t)(WK_READ - after) ? s->end - (WK_READ - after) : NULL;
+  s->limit = after >= WK_READ                                 ? s->end
+             : s->end - s->at >= (ptrdiff_t)(WK_READ - after) ? s->end - (WK_READ - after)
+                                                              : NULL;
+}
+
+/* Join n tokens from element `at` of the window on. */
+static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) {
+  const wcodec_split *split = c->split;
+  const uint32_t planes = (split->rest + 7) / 8, width = split->rest % 8;
+  const uint8_t *rest[8] = {NULL};
+  uint8_t top[WK_CHUNK];
+  for (uint32_t k = 0; k < planes; k++) rest[k] = c->rest[k] + at;
+  if (split->packed && width) { /* `at` is a multiple of 128: blocks and chunks are */
+    wcodec_unpack_bits(c->rest[planes - 1] + at * width / 8, 1, n, width, 0, top);
+    rest[planes - 1] = top;
+  }
+  c->kernels->join(split, tokens, 1, rest, n, c->out + at * split->bytes);
 }
 
 /* Decode k blocks of one shape, from `block` on. Returns the rules broken by each, in found. */
@@ -73,10 +91,7 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
       if (whole) c->kernels->decode(s, k, &c->model, whole);
       for (int i = 0; i < k; i++) {
         if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
-        if (c->split) {
-          const uint64_t at = element[i] + row * job->cols + col;
-          c->kernels->join(c->split, tokens[i], 1, c->rest, at, n, c->out + at * c->split->bytes);
-        }
+        if (c->split) join(c, element[i] + row * job->cols + col, tokens[i], n);
       }
     }
   for (int i = 0; i < k; i++) {
@@ -111,8 +126,10 @@ static int decode(const call *c) {
 static call make_call(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
                       const uint8_t *words, uint64_t n_words, uint8_t *scratch) {
   const uint8_t *h = wk_polynomials[job->context == WCODEC_TRELLIS ? job->trellis : 0];
-  call c = {job, wk_current(), {lut, job->precision, job->context, job->block ? 0 : WK_GROUP, h[0], h[1]}, states,
-            offsets, words, n_words, scratch, NULL, NULL, NULL};
+  call c = {job,     wk_current(), {lut, job->precision, job->context, job->block ? 0 : WK_GROUP, h[0], h[1]},
+            states,  offsets,      words,
+            n_words, scratch,      NULL,
+            NULL,    NULL};
   return c;
 }
 

@@ -23,7 +23,8 @@ WK_INLINE __m256i load(const void *p) { return _mm256_loadu_si256((const __m256i
 
 WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_model *m, uint64_t groups) {
   const wk_u32 *lut = (const wk_u32 *)m->lut;
-  const __m256i twelve = _mm256_set1_epi32(0xFFF), top = _mm256_set1_epi32((int)0xFF000000), zero = _mm256_setzero_si256();
+  const __m256i twelve = _mm256_set1_epi32(0xFFF), top = _mm256_set1_epi32((int)0xFF000000),
+                zero = _mm256_setzero_si256();
   const __m256i slots = _mm256_set1_epi32((1 << m->precision) - 1), shift = _mm256_set1_epi32((int)m->precision);
   const __m256i h0 = _mm256_set1_epi8((char)m->h0), h1 = _mm256_set1_epi8((char)m->h1);
   const __m256i one = _mm256_set1_epi8(1), seven = _mm256_set1_epi8(0x7F), byte = _mm256_set1_epi32(0xFF);
@@ -60,7 +61,8 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
           const __m256i entry = look_up_8(lut, slot);
           if (context != WCODEC_NONE) seen = _mm256_min_epu32(seen, entry);
           const __m256i bias = _mm256_and_si256(_mm256_srli_epi32(entry, 12), twelve);
-          const __m256i y = _mm256_add_epi32(_mm256_mullo_epi32(_mm256_and_si256(entry, twelve), _mm256_srlv_epi32(x[i][v], shift)), bias);
+          const __m256i y = _mm256_add_epi32(
+              _mm256_mullo_epi32(_mm256_and_si256(entry, twelve), _mm256_srlv_epi32(x[i][v], shift)), bias);
           const __m256i take = _mm256_cmpeq_epi32(_mm256_srli_epi32(y, 16), zero);
           const unsigned mask = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(take));
           const __m128i words = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)at[i]),
@@ -77,7 +79,8 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
         if (context == WCODEC_TRELLIS) { /* shift 128 registers, a byte each */
           uint8_t *state = s[i].trellis + g * m->step + 32 * v;
           const __m256i half = _mm256_and_si256(_mm256_srli_epi32(load(state), 1), seven);
-          const __m256i m0 = _mm256_sub_epi8(zero, table[i][v]), m1 = _mm256_sub_epi8(zero, _mm256_and_si256(token[i][v], one));
+          const __m256i m0 = _mm256_sub_epi8(zero, table[i][v]),
+                        m1 = _mm256_sub_epi8(zero, _mm256_and_si256(token[i][v], one));
           const __m256i added = _mm256_xor_si256(_mm256_and_si256(m0, h0), _mm256_and_si256(m1, h1));
           _mm256_storeu_si256((__m256i *)(void *)state, _mm256_xor_si256(half, added));
         }
@@ -110,6 +113,7 @@ void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class,
   memcpy(copy, map, entries);
   const __m256i maps = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)copy));
   uint64_t i = 0;
-  for (; i + 32 <= n; i += 32) _mm256_storeu_si256((__m256i *)(void *)(table + i), _mm256_shuffle_epi8(maps, load(class + i)));
+  for (; i + 32 <= n; i += 32)
+    _mm256_storeu_si256((__m256i *)(void *)(table + i), _mm256_shuffle_epi8(maps, load(class + i)));
   for (; i < n; i++) table[i] = copy[class[i] & 15];
 }

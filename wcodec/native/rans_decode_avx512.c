@@ -3,16 +3,16 @@
 
 #include "internal.h"
 
-/* Table entries of four slots. Scalar loads: gathers are slower on every processor measured, and much slower on those with
- * microcode against data sampling. */
+/* Table entries of four slots. Scalar loads: gathers are slower on every processor measured, and much slower on those
+ * with microcode against data sampling. */
 WK_INLINE __m128i look_up_4(const wk_u32 *lut, const uint32_t *slot) {
   const __m128i low = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[slot[0]]), (int)lut[slot[1]], 1);
   const __m128i high = _mm_insert_epi32(_mm_cvtsi32_si128((int)lut[slot[2]]), (int)lut[slot[3]], 1);
   return _mm_unpacklo_epi64(low, high);
 }
 
-/* Slots go through memory, which keeps the ports for shuffles free; in halves, as processors pass single slots of a 64-byte
- * store to loads too slowly. */
+/* Slots go through memory, which keeps the ports for shuffles free; in halves, as processors pass single slots of a
+ * 64-byte store to loads too slowly. */
 WK_INLINE __m512i look_up_16(const wk_u32 *lut, __m512i slots) {
   _Alignas(64) uint32_t slot[16];
   _mm256_store_si256((__m256i *)(void *)slot, _mm512_castsi512_si256(slots));
@@ -25,7 +25,8 @@ WK_INLINE __m512i look_up_16(const wk_u32 *lut, __m512i slots) {
 
 WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_model *m, uint64_t groups) {
   const wk_u32 *lut = (const wk_u32 *)m->lut;
-  const __m512i twelve = _mm512_set1_epi32(0xFFF), top = _mm512_set1_epi32((int)0xFF000000), low = _mm512_set1_epi32(WK_LOW);
+  const __m512i twelve = _mm512_set1_epi32(0xFFF), top = _mm512_set1_epi32((int)0xFF000000),
+                low = _mm512_set1_epi32(WK_LOW);
   const __m512i slots = _mm512_set1_epi32((1 << m->precision) - 1), shift = _mm512_set1_epi32((int)m->precision);
   const __m512i h0 = _mm512_set1_epi8((char)m->h0), h1 = _mm512_set1_epi8((char)m->h1), zero = _mm512_setzero_si512();
   const __m512i one = _mm512_set1_epi8(1), seven = _mm512_set1_epi8(0x7F), byte = _mm512_set1_epi32(0xFF);
@@ -47,7 +48,8 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
         for (int v = 0; v < 2; v++) table[i][v] = _mm512_loadu_si512(s[i].table + g * WK_GROUP + 64 * v);
     if (context == WCODEC_TRELLIS)
       for (int i = 0; i < k; i++)
-        for (int v = 0; v < 2; v++) table[i][v] = _mm512_and_si512(_mm512_loadu_si512(s[i].trellis + g * m->step + 64 * v), one);
+        for (int v = 0; v < 2; v++)
+          table[i][v] = _mm512_and_si512(_mm512_loadu_si512(s[i].trellis + g * m->step + 64 * v), one);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
 #pragma GCC unroll 2
@@ -62,7 +64,8 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
           const __m512i entry = look_up_16(lut, slot);
           if (context != WCODEC_NONE) seen = _mm512_min_epu32(seen, entry);
           const __m512i bias = _mm512_and_si512(_mm512_srli_epi32(entry, 12), twelve);
-          const __m512i y = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_and_si512(entry, twelve), _mm512_srlv_epi32(x[i][v], shift)), bias);
+          const __m512i y = _mm512_add_epi32(
+              _mm512_mullo_epi32(_mm512_and_si512(entry, twelve), _mm512_srlv_epi32(x[i][v], shift)), bias);
           const __mmask16 take = _mm512_cmplt_epu32_mask(y, low);
           const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)at[i]));
           x[i][v] = _mm512_or_si512(_mm512_mask_slli_epi32(y, take, y, 16), _mm512_maskz_expand_epi32(take, words));
@@ -77,8 +80,10 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
         if (context == WCODEC_TRELLIS) { /* shift 128 registers, a byte each: a ^ (b & c) */
           uint8_t *state = s[i].trellis + g * m->step + 64 * v;
           const __m512i half = _mm512_and_si512(_mm512_srli_epi32(_mm512_loadu_si512(state), 1), seven);
-          const __m512i m0 = _mm512_sub_epi8(zero, table[i][v]), m1 = _mm512_sub_epi8(zero, _mm512_and_si512(token[i][v], one));
-          _mm512_storeu_si512(state, _mm512_ternarylogic_epi32(_mm512_ternarylogic_epi32(half, m0, h0, 0x78), m1, h1, 0x78));
+          const __m512i m0 = _mm512_sub_epi8(zero, table[i][v]),
+                        m1 = _mm512_sub_epi8(zero, _mm512_and_si512(token[i][v], one));
+          _mm512_storeu_si512(state,
+                              _mm512_ternarylogic_epi32(_mm512_ternarylogic_epi32(half, m0, h0, 0x78), m1, h1, 0x78));
         }
       }
   }

@@ -2,7 +2,8 @@
 #include "internal.h"
 
 /* Decode a group of at most 4 * lanes symbols. roomy: it has words enough, whatever they are. */
-WK_INLINE void group(wk_stream *s, uint32_t *x, const wk_model *m, const uint32_t lanes, const int context, const int roomy, uint32_t n) {
+WK_INLINE void group(wk_stream *s, uint32_t *x, const wk_model *m, const uint32_t lanes, const int context,
+                     const int roomy, uint32_t n) {
   /* Copies: a token may be stored anywhere, so the compiler would load everything again after each. */
   const uint32_t precision = m->precision, mask = (1u << precision) - 1;
   const wk_u32 *const lut = (const wk_u32 *)m->lut;
@@ -57,10 +58,8 @@ WK_INLINE void run(wk_stream *s, const wk_model *m, const uint32_t lanes, const 
   memcpy(x, s->x, 4 * lanes);
   while (n) {
     const uint32_t here = n < size ? (uint32_t)n : size;
-    if (here == size && s->end - s->at >= 2 * (ptrdiff_t)size)
-      group(s, x, m, lanes, context, 1, size);
-    else
-      group(s, x, m, lanes, context, 0, here);
+    if (here == size && s->end - s->at >= 2 * (ptrdiff_t)size) group(s, x, m, lanes, context, 1, size);
+    else group(s, x, m, lanes, context, 0, here);
     s->token += here;
     if (context == WCODEC_CLASSES) s->table += here;
     if (context == WCODEC_TRELLIS) s->trellis += m->step ? here : 0;

@@ -11,7 +11,8 @@ uint64_t wcodec_encode_scratch(const wcodec_job *job) {
 }
 
 /* Encode a group of at most 4 * lanes symbols. */
-WK_INLINE void group(wk_writer *w, const wk_coder *c, const uint32_t lanes, const uint8_t *token, const uint8_t *table, uint32_t n) {
+WK_INLINE void group(wk_writer *w, const wk_coder *c, const uint32_t lanes, const uint8_t *token, const uint8_t *table,
+                     uint32_t n) {
   const uint32_t precision = c->precision, size = 1u << precision;
   uint8_t *at = w->at;
   for (uint32_t j = 4; j-- > 0;)
@@ -51,7 +52,8 @@ void wk_encode_scalar(wk_writer *w, const wk_coder *c, uint32_t lanes, uint64_t 
 }
 
 /* Write the tables of a block's symbols, run after run. */
-static void find_tables(const wcodec_job *job, const wk_shape *shape, const uint8_t *tokens, uint8_t *state, uint8_t *table) {
+static void find_tables(const wcodec_job *job, const wk_shape *shape, const uint8_t *tokens, uint8_t *state,
+                        uint8_t *table) {
   if (job->context == WCODEC_TRELLIS) memset(state, 0, wk_trellises(job));
   for (uint32_t row = 0; row < shape->rows; row++) {
     const uint64_t element = shape->element + row * job->cols;
@@ -61,8 +63,9 @@ static void find_tables(const wcodec_job *job, const wk_shape *shape, const uint
   }
 }
 
-uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint16_t *starts, const uint8_t *tokens,
-                            uint8_t *scratch, uint32_t *states, uint32_t *per_block, uint8_t *words) {
+uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint16_t *starts,
+                            const uint8_t *tokens, uint8_t *scratch, uint32_t *states, uint32_t *per_block,
+                            uint8_t *words) {
   const wk_kernels *kernels = wk_current();
   const uint64_t blocks = wcodec_blocks(job), entries = job->tables * 256ull;
   wk_u64 *reciprocal = (wk_u64 *)scratch;
@@ -73,7 +76,8 @@ uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, 
     reciprocal[i] = (1ull << 32) / (f ? f : 1);
   }
   const wk_coder coder = {(const uint32_t *)packed, (const uint64_t *)reciprocal, job->precision};
-  uint8_t *const streams = scratch + 12 * entries, *const tables = streams + 2 * room(job), *const state = tables + 2 * (size_t)wk_span(job);
+  uint8_t *const streams = scratch + 12 * entries, *const tables = streams + 2 * room(job),
+                 *const state = tables + 2 * (size_t)wk_span(job);
   const int vector = job->lanes == WK_WIDE && job->precision >= 10 && kernels->encode;
   uint64_t total = 0;
   for (uint64_t block = 0; block < blocks;) {

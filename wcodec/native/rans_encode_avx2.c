@@ -6,19 +6,22 @@
 
 /* Frequency and start of two symbols, four places apart, in the lower half of a vector. */
 WK_INLINE __m128i two(const wk_u32 *packed, const uint8_t *token, const uint8_t *table) {
-  const uint32_t a = token[0] | (table ? (uint32_t)table[0] << 8 : 0), b = token[4] | (table ? (uint32_t)table[4] << 8 : 0);
+  const uint32_t a = token[0] | (table ? (uint32_t)table[0] << 8 : 0),
+                 b = token[4] | (table ? (uint32_t)table[4] << 8 : 0);
   return _mm_insert_epi32(_mm_cvtsi32_si128((int)packed[a]), (int)packed[b], 1);
 }
 
 WK_INLINE __m256i eight(const wk_u32 *packed, const uint8_t *token, const uint8_t *table) {
   const __m128i a = two(packed, token, table), b = two(packed, token + 8, table ? table + 8 : NULL);
-  const __m128i c = two(packed, token + 16, table ? table + 16 : NULL), d = two(packed, token + 24, table ? table + 24 : NULL);
+  const __m128i c = two(packed, token + 16, table ? table + 16 : NULL),
+                d = two(packed, token + 24, table ? table + 24 : NULL);
   return _mm256_set_m128i(_mm_unpacklo_epi64(c, d), _mm_unpacklo_epi64(a, b));
 }
 
 /* Unsigned numbers to floats: AVX2 converts signed ones only; the halves are exact, so there is one rounding. */
 WK_INLINE __m256 to_float(__m256i y) {
-  const __m256 high = _mm256_cvtepi32_ps(_mm256_srli_epi32(y, 16)), low = _mm256_cvtepi32_ps(_mm256_and_si256(y, _mm256_set1_epi32(0xFFFF)));
+  const __m256 high = _mm256_cvtepi32_ps(_mm256_srli_epi32(y, 16)),
+               low = _mm256_cvtepi32_ps(_mm256_and_si256(y, _mm256_set1_epi32(0xFFFF)));
   return _mm256_add_ps(_mm256_mul_ps(high, _mm256_set1_ps(65536.0f)), low);
 }
 

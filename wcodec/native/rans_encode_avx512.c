@@ -5,7 +5,8 @@
 
 /* Frequency and start of two symbols, four places apart, in the lower half of a vector. */
 WK_INLINE __m128i two(const wk_u32 *packed, const uint8_t *token, const uint8_t *table) {
-  const uint32_t a = token[0] | (table ? (uint32_t)table[0] << 8 : 0), b = token[4] | (table ? (uint32_t)table[4] << 8 : 0);
+  const uint32_t a = token[0] | (table ? (uint32_t)table[0] << 8 : 0),
+                 b = token[4] | (table ? (uint32_t)table[4] << 8 : 0);
   return _mm_insert_epi32(_mm_cvtsi32_si128((int)packed[a]), (int)packed[b], 1);
 }
 
@@ -15,7 +16,8 @@ WK_INLINE __m128i four(const wk_u32 *packed, const uint8_t *token, const uint8_t
 
 WK_INLINE __m512i sixteen(const wk_u32 *packed, const uint8_t *token, const uint8_t *table) {
   const __m128i a = four(packed, token, table), b = four(packed, token + 16, table ? table + 16 : NULL);
-  const __m128i c = four(packed, token + 32, table ? table + 32 : NULL), d = four(packed, token + 48, table ? table + 48 : NULL);
+  const __m128i c = four(packed, token + 32, table ? table + 32 : NULL),
+                d = four(packed, token + 48, table ? table + 48 : NULL);
   return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(b, a)), _mm256_set_m128i(d, c), 1);
 }
 
@@ -42,7 +44,8 @@ WK_INLINE void encode(wk_writer *w, const int k, const int tables, const wk_code
           const __mmask16 emit = _mm512_cmpge_epu32_mask(_mm512_srlv_epi32(x[i][v], shift_back), f);
           const unsigned n = (unsigned)__builtin_popcount(emit);
           at[i] -= 2 * n;
-          _mm256_mask_storeu_epi16(at[i], (__mmask16)((1u << n) - 1), _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(emit, x[i][v])));
+          _mm256_mask_storeu_epi16(at[i], (__mmask16)((1u << n) - 1),
+                                   _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(emit, x[i][v])));
           const __m512i y = _mm512_mask_srli_epi32(x[i][v], emit, x[i][v], 16);
           /* y / f < 2^22 for precision 10 and above: two roundings to 24 bits change the quotient by less than 1. */
           const __m512i q = _mm512_cvttps_epu32(_mm512_div_ps(_mm512_cvtepu32_ps(y), _mm512_cvtepi32_ps(f)));

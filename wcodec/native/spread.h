@@ -10,12 +10,14 @@
 #define LANE(m, i) (((m) >> (i)) & 1 ? 2 * BELOW(m, i) : 0x80), (((m) >> (i)) & 1 ? 2 * BELOW(m, i) + 1 : 0x80)
 #define SPREAD(m) {LANE(m, 0), LANE(m, 1), LANE(m, 2), LANE(m, 3), LANE(m, 4), LANE(m, 5), LANE(m, 6), LANE(m, 7)}
 
-/* Row m: the words of the lanes in m, in order, at the upper end. The n-th set bit has n - 1 set bits below it: count the
- * bits that do not exceed n. */
+/* Row m: the words of the lanes in m, in order, at the upper end. The n-th set bit has n - 1 set bits below it: count
+ * the bits that do not exceed n. */
 #define UPTO(m, i, n) (BELOW(m, (i) + 1) <= (n))
-#define NTH(m, n) (UPTO(m, 0, n) + UPTO(m, 1, n) + UPTO(m, 2, n) + UPTO(m, 3, n) + UPTO(m, 4, n) + UPTO(m, 5, n) + UPTO(m, 6, n))
+#define NTH(m, n) \
+  (UPTO(m, 0, n) + UPTO(m, 1, n) + UPTO(m, 2, n) + UPTO(m, 3, n) + UPTO(m, 4, n) + UPTO(m, 5, n) + UPTO(m, 6, n))
 #define FROM(m, k) ((k) - 8 + BELOW(m, 8))
-#define WORD(m, k) (FROM(m, k) < 0 ? 0x80 : 2 * NTH(m, FROM(m, k))), (FROM(m, k) < 0 ? 0x80 : 2 * NTH(m, FROM(m, k)) + 1)
+#define WORD(m, k) \
+  (FROM(m, k) < 0 ? 0x80 : 2 * NTH(m, FROM(m, k))), (FROM(m, k) < 0 ? 0x80 : 2 * NTH(m, FROM(m, k)) + 1)
 #define PACK(m) {WORD(m, 0), WORD(m, 1), WORD(m, 2), WORD(m, 3), WORD(m, 4), WORD(m, 5), WORD(m, 6), WORD(m, 7)}
 
 #define ROWS4(row, m) row(m), row((m) + 1), row((m) + 2), row((m) + 3)

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 1
+#define WCODEC_ABI 2
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -37,7 +37,8 @@ enum { WCODEC_NONE = 0, WCODEC_CLASSES = 1, WCODEC_TRELLIS = 2 };
 
 /* Whole blocks of one section, coded in one call (a window).
  *
- * Linear order: block k holds symbols k * block ... Tiled order (block = 0): a matrix of count / cols rows, cut into tiles.
+ * Linear order: block k holds symbols k * block ... Tiled order (block = 0): a matrix of count / cols rows, cut into
+ * tiles.
  */
 typedef struct {
   uint64_t count;          /* symbols of the window */
@@ -57,12 +58,16 @@ typedef struct {
   const uint8_t *columns;  /* class of every column; NULL: all 0 */
 } wcodec_job;
 
-/* How elements of `bytes` bytes (1, 2, 4 or 8) split into a symbol and rest planes (planes.md). */
+/* How elements of `bytes` bytes (1, 2, 4 or 8) split into a symbol and rest planes (planes.md), and how tokens stand
+ * for symbols. wcodec_split_planes and wcodec_join_planes look at the first three only.
+ */
 typedef struct {
   uint32_t bytes;
-  uint32_t rest;   /* bits of the rest; (rest + 7) / 8 planes */
+  uint32_t rest;   /* bits of the rest; (rest + 7) / 8 planes; a symbol has at most 16 bits */
   uint32_t rotate; /* 1: the sign was moved below the mantissa */
-  uint32_t base;   /* added to every symbol when joining */
+  uint32_t base;   /* symbol = token + base */
+  uint32_t zero;   /* 1: but 0 for token 0 */
+  uint32_t packed; /* 1: the top rest plane, of rest % 8 bits, is packed without gaps; linear order only */
 } wcodec_split;
 
 /* The ABI number of this library: WCODEC_ABI when it was built. */
@@ -80,18 +85,19 @@ WCODEC_API uint64_t wcodec_encode_scratch(const wcodec_job *job);
 
 /* Decode a window into out[count], in element order.
  *
- * lut: [tables << precision], for every slot of every table: frequency | (slot - start) << 12 | token << 24, 0 in unused
- * tables. states: [blocks][lanes]. offsets: [blocks + 1], in words, the last one being the end of the last block.
- * words: 2 * n_words bytes; what follows them need not be readable.
- * Returns 0 or the rules broken (then out holds nothing of use).
+ * lut: [tables << precision], for every slot of every table: frequency | (slot - start) << 12 | token << 24, 0 in
+ * unused tables. states: [blocks][lanes]. offsets: [blocks + 1], in words, the last one being the end of the last
+ * block. words: 2 * n_words bytes; what follows them need not be readable. Returns 0 or the rules broken (then out
+ * holds nothing of use).
  */
-WCODEC_API int wcodec_rans_decode(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
-                                  const uint8_t *words, uint64_t n_words, uint8_t *scratch, uint8_t *out);
+WCODEC_API int wcodec_rans_decode(const wcodec_job *job, const uint32_t *lut, const uint32_t *states,
+                                  const uint32_t *offsets, const uint8_t *words, uint64_t n_words, uint8_t *scratch,
+                                  uint8_t *out);
 
-/* The same, then join every token (plus split->base) with rest planes, each [count], into out[count] elements. */
-WCODEC_API int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
-                                const uint8_t *words, uint64_t n_words, uint8_t *scratch, const wcodec_split *split,
-                                const uint8_t *const *rest, void *out);
+/* The same, then join the symbol of every token with rest planes into out[count] elements. */
+WCODEC_API int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, const uint32_t *states,
+                                const uint32_t *offsets, const uint8_t *words, uint64_t n_words, uint8_t *scratch,
+                                const wcodec_split *split, const uint8_t *const *rest, void *out);
 
 /* Encode tokens[count], all of which have a frequency in their table.
  *
@@ -102,21 +108,33 @@ WCODEC_API uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *fr
                                        const uint8_t *tokens, uint8_t *scratch, uint32_t *states, uint32_t *per_block,
                                        uint8_t *words);
 
-/* Add the number of symbols of every token to counts[tables][256]; precision is not looked at. Scratch as for decoding. */
+/* Add the number of symbols of every token to counts[tables][256]; precision is not looked at. Scratch as for decoding.
+ */
 WCODEC_API void wcodec_rans_histogram(const wcodec_job *job, const uint8_t *tokens, uint8_t *scratch, uint64_t *counts);
 
-/* Split x[count] into symbols (bytes, or 16-bit numbers when they have more than 8 bits) and rest planes, lowest first. */
-WCODEC_API void wcodec_split_planes(const wcodec_split *split, const void *x, uint64_t count, void *symbol, uint8_t *const *rest);
+/* Split x[count] into symbols (bytes, or 16-bit numbers when they have more than 8 bits) and rest planes, lowest first.
+ */
+WCODEC_API void wcodec_split_planes(const wcodec_split *split, const void *x, uint64_t count, void *symbol,
+                                    uint8_t *const *rest);
 
-/* Join symbols of `symbol_bytes` bytes (1 or 2), plus split->base, with rest planes. */
+/* Split x[count] into tokens max(symbol - split->base, 0) mod 256 and rest planes, the top one packed when it has fewer
+ * than 8 bits (whatever split->packed is). Adds the number of every token to counts[256], lowers range[0] to the lowest
+ * symbol above 0 and raises range[1] to the highest symbol; the caller sets them to 2^16 and 0 before the first call.
+ */
+WCODEC_API void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint8_t *tokens,
+                                    uint8_t *const *rest, uint64_t *counts, uint32_t *range);
+
+/* Join symbols of `symbol_bytes` bytes (1 or 2) with rest planes; base, zero and packed are not looked at. */
 WCODEC_API void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes,
                                    const uint8_t *const *rest, uint64_t count, void *out);
 
 /* Pack the low `width` bits of (x - base) for x[count] of `bytes` bytes each into (count * width + 7) / 8 bytes. */
-WCODEC_API void wcodec_pack_bits(const void *x, uint32_t bytes, uint64_t count, uint32_t width, uint64_t base, uint8_t *out);
+WCODEC_API void wcodec_pack_bits(const void *x, uint32_t bytes, uint64_t count, uint32_t width, uint64_t base,
+                                 uint8_t *out);
 
 /* The inverse; reads (count * width + 7) / 8 bytes. */
-WCODEC_API void wcodec_unpack_bits(const uint8_t *data, uint32_t bytes, uint64_t count, uint32_t width, uint64_t base, void *out);
+WCODEC_API void wcodec_unpack_bits(const uint8_t *data, uint32_t bytes, uint64_t count, uint32_t width, uint64_t base,
+                                   void *out);
 
 /* 1 when two arrays of `size` bytes are equal, else 0. */
 WCODEC_API int wcodec_same(const void *a, const void *b, uint64_t size);

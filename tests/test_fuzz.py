@@ -1,0 +1,316 @@
+"""Damage of every kind, above and below the checksums: nothing but a WcodecError comes out, and soon."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from battery import BACKENDS, ROOT, digest, make_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import wcodec
+from wcodec.api.files import STORAGE
+from wcodec.api.opened import Opened
+from wcodec.codecs import CODECS
+from wcodec.coding.tables import Tables
+from wcodec.container.writer import ContainerWriter
+from wcodec.errors import Corrupt, NotAContainer, Truncated, WcodecError
+from wcodec.types import Limits, Ref, Resource, Section, Spec
+
+assert (ROOT / "tools" / "damage.py").exists()
+from damage import Pieces, packed  # noqa: E402 - battery puts tools/ on the path
+
+LIMITS = Limits(decoded=1 << 24)
+MOST = 200 << 20
+"""Bytes that a reader of a damaged file of a few KB may allocate under these limits."""
+
+NAMES = ["raw", "const", "bitpack", "rans", "trellis", "classes", "wide", "shared", "zstd", "planes", "concat", "big"]
+
+
+@cache
+def small() -> bytes:
+    """A file of a few KB with every codec, context and kind of part."""
+    rng = np.random.default_rng(0)
+    buffer, env = io.BytesIO(), make_env()
+    with ContainerWriter(buffer, metadata={"format": "pt"}) as writer:
+
+        def add(name: str, dtype: str, shape: tuple[int, ...], x: Any, codec: str, **options: Any) -> None:
+            spec = Spec.of(dtype, *shape)
+            x = np.asarray(x).astype(spec.dtype.storage)
+            writer.add(name, spec, CODECS[codec].encode(x, spec, env, **options), digest(x))
+
+        tokens = np.minimum(rng.geometric(0.4, 140), 9)
+        add("raw", "F32", (2, 5), rng.integers(0, 2**32, 10), "raw")
+        add("const", "F16", (5,), np.full(5, 0x3C00), "const")
+        add("bitpack", "I64", (21,), np.arange(21) + 7, "bitpack")
+        add("rans", "U8", (140,), tokens, "rans", lanes=0, block=128)
+        add("trellis", "U8", (4, 35), tokens, "rans", trellis=3, lanes=0, tile=(3, 16))
+        add("classes", "U8", (14, 10), tokens, "rans", classes="halves", lanes=2)
+        wide = np.where(np.arange(140) % 40 == 3, 99_000, (tokens + 1000) * 8 * (tokens < 6)) + np.arange(140) % 8
+        add("wide", "U32", (140,), wide, "rans", bits=3, lanes=0, block=128)
+        spec = Spec.of("U8", 140)
+        tables = Tables.fit(np.bincount(tokens, minlength=256).astype(np.uint64).reshape(1, -1), 9)
+        table = np.frombuffer(tables.pack(), np.uint8)
+        ref = writer.add_resource(its := Spec.of("U8", table.size), CODECS["raw"].encode(table, its, env))
+        env.resource = lambda index: Resource(its, CODECS["raw"].encode(table, its, env))
+        shared = CODECS["rans"].encode(tokens.astype(np.uint8), spec, env, precision=9, lanes=0, tables=(tables, ref))
+        assert shared.parts["tables"] == Ref(0)
+        writer.add("shared", spec, shared, digest(tokens.astype(np.uint8)))
+        add("zstd", "I8", (90,), np.arange(90) // 9, "zstd")
+        add("planes", "BF16", (6, 50), (rng.standard_normal(300).astype(np.float32).view(np.uint32) >> 16), "planes")
+        add("concat", "U16", (9, 10), np.arange(90), "concat", codec="bitpack")
+        add("big", "U8", (300,), rng.integers(0, 256, 300), "raw")
+        writer.add_alias("tied", 0, True)
+    return buffer.getvalue()
+
+
+def outcome(data: bytes, backend: str, **options: Any) -> Any:
+    """Everything that a reader gets from a file: per tensor its bytes, or class and rule of the error."""
+    try:
+        opened = Opened(data, STORAGE, threads=1, kernels=backend, limits=LIMITS, **options)
+    except WcodecError as error:
+        return type(error), error.rule
+    found: dict[str, Any] = {}
+    with opened:
+        for name in opened.offset_keys():
+            try:
+                found[name] = opened.get_tensor(name).tobytes()
+            except WcodecError as error:
+                found[name] = type(error), error.rule
+    return found
+
+
+def agree(data: bytes) -> Any:
+    """The outcome, which must be the same on every backend."""
+    first, *others = (outcome(data, backend) for backend in BACKENDS)
+    for other in others:
+        assert other == first
+    return first
+
+
+def noticed(data: bytes, path: Any, backend: str) -> bool:
+    path.write_bytes(data)
+    try:
+        wcodec.verify(path, deep=True, threads=1, kernels=backend, limits=LIMITS)
+    except WcodecError:
+        return True
+    return False
+
+
+def test_the_file_is_good(tmp_path):
+    data = small()
+    assert len(data) < 6000 and set(CODECS) <= set(NAMES)
+    assert not noticed(data, tmp_path / "x", "numpy")
+    assert Pieces.of(data).pack() == data or agree(Pieces.of(data).pack()) == agree(data)
+    assert all(isinstance(value, bytes) for value in agree(data).values())
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_every_changed_byte_is_noticed(tmp_path, part):
+    data = small()
+    for at in range(part, len(data), 4):
+        broken = bytearray(data)
+        broken[at] ^= 1 << at % 8
+        assert noticed(bytes(broken), tmp_path / "x", "auto"), f"byte {at}"
+
+
+def test_every_prefix_is_refused(tmp_path):
+    data, path = small(), tmp_path / "x"
+    for size in range(0, len(data), 3):
+        with pytest.raises((Truncated, NotAContainer)):
+            Opened(data[:size], STORAGE)
+    for size in (*range(0, 100, 9), *range(len(data) - 50, len(data), 7)):
+        path.write_bytes(data[:size])
+        for call in (wcodec.verify, wcodec.inspect, wcodec.safe_open, lambda p: wcodec.decode(p, tmp_path / "out")):
+            with pytest.raises((Truncated, NotAContainer)):
+                call(path)
+    assert not (tmp_path / "out").exists()
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=12)), min_size=1, max_size=4), st.integers(0, 10**6))
+@settings(max_examples=150)
+def test_random_damage(tmp_path_factory, patches, cut):
+    data = bytearray(small())
+    for at, its in patches:
+        at %= len(data)
+        data[at : at + len(its)] = its
+    data = bytes(data) if cut % 3 else bytes(data[: cut % len(data)] + data[cut % len(data) + cut % 99 :])
+    assert data == small() or noticed(data, tmp_path_factory.getbasetemp() / "damaged", "auto")
+    outcome(data, "auto", backend="mmap")
+
+
+# below the checksums
+
+
+def streams_of(pieces: Pieces) -> list[tuple[dict[str, Any], str]]:
+    """Every inline stream: the map that holds it, and its key."""
+    found: list[tuple[dict[str, Any], str]] = []
+
+    def walk(value: Any) -> None:
+        for key, item in value.items() if isinstance(value, dict) else ():
+            if key == "parts" and isinstance(item, dict):
+                found.extend((item, name) for name, part in item.items() if isinstance(part, bytes))
+            walk(item)
+
+    for _, record in pieces.tensors:
+        walk(record)
+    for resource in pieces.resources:
+        walk(resource)
+    return found
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=3), st.integers(-2, 2))
+@settings(max_examples=250)
+def test_damaged_streams_below_checksums(patches, longer):
+    """Only the digest stands behind these: what decodes, decodes alike on every backend, and verify tells it from what it was."""
+    pieces = Pieces.of(small())
+    for which, at, flip in patches:
+        places = streams_of(pieces)
+        holder, key = places[which % len(places)]
+        data = bytearray(holder[key] or b"\0")
+        data[at % len(data)] ^= flip
+        holder[key] = bytes(data[:longer] if longer < 0 else data + bytes(longer))
+    agree(pieces.pack())
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 255))
+@settings(max_examples=60)
+def test_verify_notices_damage_below_checksums(tmp_path_factory, which, at, flip):
+    pieces = Pieces.of(small())
+    places = streams_of(pieces)
+    holder, key = places[which % len(places)]
+    data = bytearray(holder[key])
+    data[at % len(data)] ^= flip
+    holder[key] = bytes(data)
+    path, whole = tmp_path_factory.getbasetemp() / "below", pieces.pack()
+    # Bits of a symbol or plane beyond its width are ignored: then nothing that a reader uses has changed.
+    assert noticed(whole, path, "auto") or agree(whole) == agree(small())
+
+
+INTERESTING: list[Any] = [
+    0, 1, 2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 64, 127, 128, 255, 256, 257, 1024, 1025, 2**16, 2**17, 2**20, 2**24, 2**31, 2**32 - 1, 2**32, 2**40, 2**63,
+    2**64 - 1, -1, -(2**63), True, False, None, 1.5, "", "x", "rans", "raw", "planes", "zstd", "concat", "const", "bitpack", "F4", "U8", "U32", "C64",
+    b"", b"\0", bytes(3), bytes(255), bytes(300), [], [0], [1, 1], [2**31, 2], [2**40, 0], [0, 2**62], {}, {"ref": 0}, {"ref": 1}, {"codec": "raw"},
+    ["requires"], ["x"],
+]  # fmt: skip
+
+
+def leaves(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) below a value."""
+    found = []
+    for key, item in list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []:
+        found.append((value, key))
+        found.extend(leaves(item))
+    return found
+
+
+def mutate(pieces: Pieces, choices: list[int]) -> None:
+    """Replace, remove, copy or nudge one value somewhere in records, resources or manifest."""
+    root = [pieces.tensors, pieces.resources, pieces.fields, pieces.streams]
+    places = leaves(root)[4:]
+    holder, key = places[choices[0] % len(places)]
+    other, from_key = places[choices[1] % len(places)]
+    action, pick = choices[2] % 8, INTERESTING[choices[3] % len(INTERESTING)]
+    value = holder[key]
+    if action == 0 and isinstance(holder, dict):
+        del holder[key]
+    elif action == 1:
+        holder[key] = other[from_key]
+    elif action == 2 and isinstance(value, int):
+        holder[key] = value + choices[3] % 5 - 2
+    elif action == 3 and isinstance(holder, dict):
+        holder[["requires", "later", "escape", "trellis", "zero", "bits", "tile", "base", "classes", "table_size"][choices[3] % 10]] = pick
+    elif action == 4 and isinstance(value, bytes) and value:
+        holder[key] = value[: choices[3] % len(value)]
+    elif not isinstance(holder, list) or holder is not pieces.streams:
+        holder[key] = pick
+
+
+def mutated(choices: list[list[int]]) -> bytes | None:
+    pieces = Pieces.of(small())
+    for its in choices:
+        mutate(pieces, its)
+    try:
+        return pieces.pack()
+    except (TypeError, ValueError, OverflowError, AttributeError):  # what was made is no manifest that could be written
+        return None
+
+
+@given(st.lists(st.lists(st.integers(0, 10**6), min_size=4, max_size=4), min_size=1, max_size=3))
+@settings(max_examples=600)
+def test_damaged_manifests_below_checksums(choices):
+    data = mutated(choices)
+    if data is not None:
+        agree(data)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 3))
+@settings(max_examples=200)
+def test_damaged_manifest_bytes_below_checksums(at, value, action):
+    pieces = Pieces.of(small())
+    data = bytearray(packed(pieces.manifest()))
+    at %= len(data)
+    if action == 0:
+        del data[at]
+    elif action == 1:
+        data.insert(at, value)
+    else:
+        data[at] = value
+    pieces.stored = bytes(data)
+    agree(pieces.pack())
+
+
+def test_memory_stays_small():
+    """Whatever a manifest claims, memory grows with the limits and not with the claim."""
+    rng = np.random.default_rng(7)
+    files = [data for _ in range(150) if (data := mutated(rng.integers(0, 10**6, (2, 4)).tolist())) is not None]
+    tracemalloc.start()
+    try:
+        for data in files:
+            for backend in BACKENDS:
+                outcome(data, backend)
+        assert tracemalloc.get_traced_memory()[1] < MOST
+    finally:
+        tracemalloc.stop()
+
+
+CLAIMS = [
+    ("rans", {"block": 1024}, "U8", [10**6]),
+    ("rans", {"tile": [1, 2**17]}, "U8", [4000, 1]),
+    ("rans", {"tile": [2**17, 4]}, "U8", [1, 4000]),
+    ("rans", {"tile": [1, 2**17], "trellis": 8}, "U8", [4000, 1]),
+    ("const", {"value": b"\0"}, "U8", [2**24]),
+    ("bitpack", {"bits": 1}, "U8", [2**24]),
+    ("concat", {"lengths": [0] * 65536}, "U8", [0]),
+]
+
+
+@pytest.mark.parametrize(("codec", "params", "dtype", "shape"), CLAIMS, ids=str)
+def test_extreme_claims(codec, params, dtype, shape):
+    """Params at the ends of their ranges on arrays that do not suit them."""
+    tables = Tables.fit(np.array([[3, 1, *[0] * 254]], np.uint64), 8).pack() * (2 if "trellis" in params else 1)
+    data = {"rans": tables + (1 << 16).to_bytes(4, "little") * 4000, "bitpack": bytes(2**21)}.get(codec, b"")
+    fixed = {"precision": 8, "lanes": 0} if codec == "rans" else {}
+    parts: dict[str, Any] = {"data": 0} if data else {}
+    if codec == "concat":
+        parts = {str(i): {"codec": "raw", "parts": {"data": b""}} for i in range(65536)}
+    section = {"codec": codec, "params": fixed | params, "parts": parts}
+    record = {"dtype": dtype, "shape": shape, "section": section, "digest": bytes(32)}
+    made = Pieces({}, [["x", record]], [], [data] if data else []).pack()
+    tracemalloc.start()
+    try:
+        agree(made)
+        assert tracemalloc.get_traced_memory()[1] < MOST
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_section_that_lies_about_itself_is_no_surprise():
+    with pytest.raises(Corrupt):
+        Opened(Pieces({}, [["x", [1]]], [], []).pack(), STORAGE).record("x")
+    assert isinstance(Section("x").memo, dict)
