@@ -16,7 +16,7 @@ from wcodec.types import Limits, Section, Spec
 T = TypeVar("T")
 R = TypeVar("R")
 
-PIECE = 1 << 20
+PIECE = 1 << 22
 """Storage elements that one task decodes, rounded to whole units of the section."""
 
 

@@ -208,8 +208,9 @@ def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Iterator
         yield out
 
 
-def stream_of(section: Section, name: str) -> Any:
+def stream_of(section: Section | Part, name: str) -> Any:
     """Return a part that ``check`` has found to be a stream."""
+    assert isinstance(section, Section)
     return section.parts[name]
 
 

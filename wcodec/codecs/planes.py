@@ -17,7 +17,7 @@ from wcodec.codecs.params import flag, uint
 from wcodec.codecs.rans import Rans, window, wire
 from wcodec.codecs.smallest import entropy, smallest
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import DTYPES, U8, U64, MemoryStream, Part, Section, Spec, UInts
+from wcodec.types import DTYPES, U8, U64, MemoryStream, Part, Section, Spec, Stream, UInts
 
 SAMPLE = 1 << 15
 RUN = 1 << 10
@@ -63,24 +63,24 @@ class PlanesCodec(Codec):
         return min(lcm(*units), max(1, spec.count))
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        split, plane = split_of(section, spec), Spec.of("U8", spec.count)
-        fused = _fused(section, spec, split, env, start, stop)
+        plan = _plan(section, spec)
+        fused = plan.symbols is not None and start % plan.unit == 0 and (stop % plan.unit == 0 or stop == spec.count)
         with ExitStack() as stack:
-            rest: list[U8] = []
-            for i in range(split.count):
-                part = section.parts[f"rest{i}"]
-                if fused is not None and fused.packed and i == split.count - 1:
-                    width = split.rest % 8
-                    assert isinstance(part, Section)
-                    data = base.stream_of(part, "data").read(start * width // 8, -(-stop * width // 8))
-                    rest.append(stack.enter_context(data))
+            rest = [stack.enter_context(base.decoded(part, plan.plane, env, start, stop)) for part in plan.rest]
+            if plan.packed is not None:
+                width = plan.split.rest % 8
+                if fused:
+                    rest.append(stack.enter_context(plan.packed.read(start * width // 8, -(-stop * width // 8))))
                 else:
-                    rest.append(stack.enter_context(base.decoded(part, plane, env, start, stop)))
-            if fused is not None:
-                _join(section, spec, split, fused, env, (start, stop), rest, out)
-                return
-            symbol = stack.enter_context(base.decoded(section.parts["symbol"], symbol_spec(split, spec), env, start, stop))
-            env.backend.join_planes(split, symbol, rest, out)
+                    top = section.parts[f"rest{plan.split.count - 1}"]
+                    rest.append(stack.enter_context(base.decoded(top, plan.plane, env, start, stop)))
+            symbol = section.parts["symbol"]
+            if fused and plan.symbols is not None:
+                assert isinstance(symbol, Section)
+                _join(symbol, plan, plan.symbols, env, start, stop, rest, out)
+            else:
+                symbols = stack.enter_context(base.decoded(symbol, plan.symbol, env, start, stop))
+                env.backend.join_planes(plan.split, symbols, rest, out)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):
@@ -100,28 +100,54 @@ class PlanesCodec(Codec):
         return Section("planes", {"rest": split.rest} | ({"rotate": True} if rotate else {}), parts)
 
 
-def _fused(section: Section, spec: Spec, split: Planes, env: Env, start: int, stop: int) -> Symbols | None:
-    """Tell how to decode and join in one pass: when the symbol is plain rans and the window is whole blocks."""
-    symbol = section.parts["symbol"]
-    if not isinstance(symbol, Section) or symbol.codec != "rans":
-        return None
-    w = wire(symbol, symbol_spec(split, spec))
-    whole = start % w.order.unit == 0 and (stop % w.order.unit == 0 or stop == spec.count)
-    if not whole or not w.order.block or w.kind != "none" or w.alphabet.bits or w.alphabet.escape >= 0:
-        return None
-    top = section.parts[f"rest{split.count - 1}"] if split.rest % 8 else None
-    packed = isinstance(top, Section) and top.codec == "bitpack" and top.params == {"bits": split.rest % 8}
-    return Symbols(w.alphabet.base, w.alphabet.zero, packed)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What decoding any window needs, worked out once.
+
+    symbols: when the symbol is plain rans, so that windows of whole blocks (unit) decode and join in one pass. rest: planes, without
+    the top one when that is packed bits.
+    """
+
+    split: Planes
+    symbol: Spec
+    plane: Spec
+    rest: list[Part]
+    packed: Stream | None
+    symbols: Symbols | None
+    unit: int
 
 
-def _join(section: Section, spec: Spec, split: Planes, symbols: Symbols, env: Env, at: tuple[int, int], rest: list[U8], out: UInts) -> None:
-    symbol, its, codec = section.parts["symbol"], symbol_spec(split, spec), env.codecs["rans"]
-    assert isinstance(symbol, Section) and isinstance(codec, Rans)
-    head = codec.head(symbol, its, env)
-    unit = head.job.order.unit
-    job, lut, states, offsets, (low, high) = window(head, at[0] // unit, -(-at[1] // unit))
+def _plan(section: Section, spec: Spec) -> Plan:
+    found = section.memo.get("plan")
+    if found is None:
+        found = section.memo["plan"] = _make_plan(section, spec)
+    assert isinstance(found, Plan)
+    return found
+
+
+def _make_plan(section: Section, spec: Spec) -> Plan:
+    split = split_of(section, spec)
+    symbol, its = section.parts["symbol"], symbol_spec(split, spec)
+    rest: list[Part] = [section.parts[f"rest{i}"] for i in range(split.count)]
+    top = rest[-1] if split.rest % 8 else None
+    packed = None
+    if isinstance(top, Section) and top.codec == "bitpack" and top.params == {"bits": split.rest % 8}:
+        packed = base.stream_of(rest.pop(), "data")
+    symbols, unit = None, 1
+    if isinstance(symbol, Section) and symbol.codec == "rans":
+        w = wire(symbol, its)
+        if w.order.block and w.kind == "none" and not w.alphabet.bits and w.alphabet.escape < 0:
+            symbols, unit = Symbols(w.alphabet.base, w.alphabet.zero, packed is not None), w.order.unit
+    return Plan(split, its, Spec.of("U8", spec.count), rest, packed, symbols, unit)
+
+
+def _join(symbol: Section, plan: Plan, symbols: Symbols, env: Env, start: int, stop: int, rest: list[U8], out: UInts) -> None:
+    codec = env.codecs["rans"]
+    assert isinstance(codec, Rans)
+    head = codec.head(symbol, plan.symbol, env)
+    job, lut, states, offsets, (low, high) = window(head, start // plan.unit, -(-stop // plan.unit))
     with base.stream_of(symbol, "data").read(low, high) as words:
-        env.backend.rans_join(job, lut, states, offsets, words, symbols, split, rest, out)
+        env.backend.rans_join(job, lut, states, offsets, words, symbols, plan.split, rest, out)
 
 
 @dataclass(frozen=True, slots=True)

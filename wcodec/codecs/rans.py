@@ -62,7 +62,15 @@ def matrix(spec: Spec) -> tuple[int, int]:
 
 
 def wire(section: Section, spec: Spec) -> Wire:
-    """Check the params. Raises Corrupt [RANS-1, RANS-2, E-8]."""
+    """Check the params, once. Raises Corrupt [RANS-1, E-8]."""
+    found = section.memo.get("wire")
+    if found is None:
+        found = section.memo["wire"] = _read_wire(section, spec)
+    assert isinstance(found, Wire)
+    return found
+
+
+def _read_wire(section: Section, spec: Spec) -> Wire:
     p, rule = section.params, "RANS-1"
     if spec.dtype.name not in ("U8", "U16", "U32"):
         raise Corrupt(f"rans decodes to U8, U16 or U32, not {spec.dtype.name}", rule=rule)
@@ -241,6 +249,8 @@ class Rans(Codec):
 def window(head: Head, first: int, last: int) -> tuple[Job, U32, U32, U32, tuple[int, int]]:
     """Return job, look-up, states, offsets and byte range of the words of units first … last − 1."""
     order = head.job.order
+    if first == 0 and last == order.units:
+        return head.job, head.lut, head.states, head.offsets, (head.words_at, head.words_at + 2 * int(head.offsets[-1]))
     low, high = first * order.blocks_per_unit, last * order.blocks_per_unit
     offsets = head.offsets[low : high + 1] - head.offsets[low]
     job = Job(order.window(first, last), head.job.context, head.job.tables, first * order.unit)
