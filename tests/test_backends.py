@@ -204,11 +204,11 @@ def test_unused_table_is_an_error_even_when_the_words_fit(blocks: int) -> None:
 
 
 def splits() -> list[Planes]:
-    return [Planes(bits, rest, rotate) for bits in (8, 16, 32, 64) for rest in range(max(0, bits - 16), bits) for rotate in (False, True)]
+    return [Planes(bits, rest, sign) for bits in (8, 16, 32, 64) for rest in range(max(0, bits - 16), bits) for sign in (0, 1, 2)]
 
 
 @needs_native
-@pytest.mark.parametrize("split", splits(), ids=lambda s: f"{s.bits}-{s.rest}{'r' * s.rotate}")
+@pytest.mark.parametrize("split", splits(), ids=lambda s: f"{s.bits}-{s.rest}s{s.sign}")
 def test_planes(split: Planes) -> None:
     rng = np.random.default_rng(split.rest)
     for count in (0, 1, 63, 64, 200, 1000):
@@ -268,8 +268,8 @@ def test_rans_join(case: Case, split: Planes, symbols: Symbols, seed: int) -> No
                 backend.rans_join(case.job, lut, case.states ^ np.uint32(2**31), case.offsets, case.words, symbols, split, rest, out)
 
 
-FLOATS = [Planes(16, rest, rotate) for rest in range(5, 9) for rotate in (False, True)]
-FLOATS += [Planes(32, rest, rotate) for rest in (17, 20, 23, 24) for rotate in (False, True)]
+FLOATS = [Planes(16, rest, sign) for rest in range(5, 9) for sign in (0, 1, 2)]
+FLOATS += [Planes(32, rest, sign) for rest in (17, 20, 23, 24) for sign in (0, 1, 2)]
 
 
 def floats(rng: np.random.Generator, split: Planes, count: int) -> Any:
@@ -279,7 +279,7 @@ def floats(rng: np.random.Generator, split: Planes, count: int) -> Any:
 
 
 @needs_native
-@pytest.mark.parametrize("split", FLOATS, ids=lambda s: f"{s.bits}-{s.rest}{'r' * s.rotate}")
+@pytest.mark.parametrize("split", FLOATS, ids=lambda s: f"{s.bits}-{s.rest}s{s.sign}")
 def test_floats(split: Planes) -> None:
     """The fast paths, there and back, over several chunks of large blocks and with a ragged end."""
     x = floats(np.random.default_rng(1), split, 150_001)
@@ -365,7 +365,7 @@ def test_other_layouts_go_to_numpy() -> None:
     """Strided arrays and unusual lanes are no case for C, but must work."""
     x = np.arange(200, dtype=np.uint16)[::2]
     for backend in each():
-        symbol, rest = backend.split_planes(Planes(16, 8, False), x)
+        symbol, rest = backend.split_planes(Planes(16, 8, 0), x)
         assert np.array_equal(symbol, x >> 8) and np.array_equal(rest[0], x & 255)
         assert backend.same(x, x.copy()) and np.array_equal(backend.pack_bits(x, 8, 0), x.astype(np.uint8))
 

@@ -13,11 +13,11 @@ from wcodec.types import U8, U32, U64, UInts
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """How storage elements split (spec/codecs/planes.md). bits: n. rest: r. rotate: sign moved below the mantissa."""
+    """How storage elements split (spec/codecs/planes.md). bits: n. rest: r. sign: where the top bit went."""
 
     bits: int
     rest: int
-    rotate: bool
+    sign: int
 
     @property
     def count(self) -> int:
@@ -87,11 +87,11 @@ class Backend:
 
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
         """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""
-        return floats.split(x, split.bits, split.rest, split.rotate)
+        return floats.split(x, split.bits, split.rest, split.sign)
 
     def join_planes(self, split: Planes, symbol: UInts, rest: Sequence[U8], out: UInts) -> None:
         """Join symbols and rest planes into out."""
-        floats.join(symbol, rest, split.bits, split.rest, split.rotate, out)
+        floats.join(symbol, rest, split.bits, split.rest, split.sign, out)
 
     def pack_bits(self, x: UInts, width: int, base: int) -> U8:
         """Pack (x − base) mod 2^n, which fit ``width`` bits, without gaps."""

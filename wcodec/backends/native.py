@@ -19,7 +19,7 @@ from wcodec.coding import rans
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, UInts
 
-ABI = 2
+ABI = 3
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -43,7 +43,7 @@ class _Split(Structure):
     """wcodec_split."""
 
     _fields_ = (
-        ("bytes", c_uint32), ("rest", c_uint32), ("rotate", c_uint32), ("base", c_uint32), ("zero", c_uint32), ("packed", c_uint32),
+        ("bytes", c_uint32), ("rest", c_uint32), ("sign", c_uint32), ("base", c_uint32), ("zero", c_uint32), ("packed", c_uint32),
     )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ class NativeBackend(Backend):
         total = self._library.wcodec_rans_encode(
             byref(native), _at(frequencies), _at(starts), _at(tokens), _at(scratch), _at(states), _at(per_block), _at(words)
         )
-        return states, per_block, words[: 2 * total].copy()
+        return states, per_block, words[: 2 * total]
 
     def rans_decode(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, out: U8) -> None:
         """Decode a window's tokens into out. lut: ``job.tables.lut()``. Raises Corrupt [E-6, E-7]."""
@@ -141,10 +141,12 @@ class NativeBackend(Backend):
     ) -> None:
         """Decode a window's tokens and join their symbols with rest planes into out: rans_decode and join_planes in one pass."""
         native, count, packed = _decoding(job, lut, states, offsets, words), job.order.count, symbols.packed
-        if native is None or out.size != count or (packed and not job.order.block) or not _splits(split, rest, out, packed):
+        # Symbols are 8 or 16 bits wide; C does not cut off what a senseless base adds above.
+        fits = not symbols.base or symbols.base + 255 < (1 << 16 if split.bits - split.rest > 8 else 1 << 8)
+        if native is None or out.size != count or (packed and not job.order.block) or not fits or not _splits(split, rest, out, packed):
             return super().rans_join(job, lut, states, offsets, words, symbols, split, rest, out)
         scratch = self._decode_scratch(native)
-        planes = _Split(out.itemsize, split.rest, split.rotate, symbols.base, symbols.zero, packed)
+        planes = _Split(out.itemsize, split.rest, split.sign, symbols.base, symbols.zero, packed)
         _raise_for(
             self._library.wcodec_rans_join(
                 byref(native), _at(lut), _at(states), _at(offsets), _at(words), words.size // 2, _at(scratch),
@@ -162,7 +164,7 @@ class NativeBackend(Backend):
             return super().split_tokens(split, x, base, tokens, rest)
         counts = np.zeros(256, np.uint64)
         found = (c_uint32 * 2)(1 << (8 if split.bits - split.rest <= 8 else 16), 0)
-        planes = _Split(x.itemsize, split.rest, split.rotate, base)
+        planes = _Split(x.itemsize, split.rest, split.sign, base)
         self._library.wcodec_split_tokens(byref(planes), _at(x), x.size, _at(tokens), _pointers(rest), _at(counts), byref(found))
         return counts, found[0], found[1]
 
@@ -172,7 +174,7 @@ class NativeBackend(Backend):
         if not _splits(split, rest, x):
             return super().split_planes(split, x)
         symbol: UInts = np.empty(x.size, np.uint8 if split.bits - split.rest <= 8 else np.uint16)
-        planes = _Split(x.itemsize, split.rest, split.rotate, 0)
+        planes = _Split(x.itemsize, split.rest, split.sign, 0)
         self._library.wcodec_split_planes(byref(planes), _at(x), x.size, _at(symbol), _pointers(rest))
         return symbol, rest
 
@@ -180,7 +182,7 @@ class NativeBackend(Backend):
         """Join symbols and rest planes into out."""
         if not _splits(split, rest, out) or symbol.itemsize > 2 or not _fits(symbol, symbol.dtype, out.size):
             return super().join_planes(split, symbol, rest, out)
-        planes = _Split(out.itemsize, split.rest, split.rotate, 0)
+        planes = _Split(out.itemsize, split.rest, split.sign, 0)
         self._library.wcodec_join_planes(byref(planes), _at(symbol), symbol.itemsize, _pointers(rest), out.size, _at(out))
 
     def pack_bits(self, x: UInts, width: int, base: int) -> U8:

@@ -9,20 +9,21 @@ from math import lcm
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from wcodec.backends import Planes, Symbols
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, storage_spec
-from wcodec.codecs.params import flag, uint
+from wcodec.codecs.params import uint
 from wcodec.codecs.rans import Rans, window, wire
 from wcodec.codecs.smallest import entropy, smallest
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, U8, U64, MemoryStream, Part, Section, Spec, Stream, UInts
 
-SAMPLE = 1 << 15
+SAMPLE = 1 << 14
 RUN = 1 << 10
-WIDEST = 12
-"""Bits of the widest symbol that is considered."""
+WIDEST = 11
+"""Bits of the widest symbol that is considered, without the sign."""
 
 
 def split_of(section: Section, spec: Spec) -> Planes:
@@ -31,7 +32,7 @@ def split_of(section: Section, spec: Spec) -> Planes:
     rest = uint(section.params, "rest", max(0, bits - 16), bits - 1, "PLANES-1")
     if spec.dtype.bits < 8:
         raise Corrupt(f"planes cannot hold {spec.dtype.name}", rule="PLANES-1")
-    return Planes(bits, rest, flag(section.params, "rotate", "PLANES-1"))
+    return Planes(bits, rest, uint(section.params, "sign", 0, 2, "PLANES-1", default=0))
 
 
 def symbol_spec(split: Planes, spec: Spec) -> Spec:
@@ -42,12 +43,12 @@ def symbol_spec(split: Planes, spec: Spec) -> Spec:
 class PlanesCodec(Codec):
     """Stores any number type without loss.
 
-    Options: rest (bits outside the symbol; by a sample), rotate (floats: true), exact about what the parts are coded with.
+    Options: rest (bits outside the symbol) and sign (where the top bit goes), both by a sample when absent.
     """
 
     name = "planes"
-    params = frozenset({"rest", "rotate"})
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"rest": 7, "rotate": False}, {"rest": 7, "rotate": True})
+    params = frozenset({"rest", "sign"})
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"rest": 7, "sign": 0}, {"rest": 7, "sign": 1}, {"rest": 7, "sign": 2})
 
     def suits(self, spec: Spec) -> bool:
         return spec.dtype.bits >= 8 and len(spec.storage_shape) <= 64
@@ -86,9 +87,9 @@ class PlanesCodec(Codec):
         if not self.suits(spec):
             raise EncodeError(f"planes cannot hold {spec}")
         bits = 8 * spec.dtype.storage.itemsize
-        rotate = options.get("rotate", spec.dtype.mantissa > 0)
-        rest = options["rest"] if "rest" in options else choose_rest(x, spec, rotate)
-        split = Planes(bits, min(max(rest, bits - 16), bits - 1), rotate)
+        rest, sign = choose_split(x, spec)
+        rest = options.get("rest", rest)
+        split = Planes(bits, min(max(rest, bits - 16), bits - 1), options.get("sign", sign))
         parts: dict[str, Part] | None = None
         if x.size:
             split, tokens = split_tokens(x, split, env, fixed="rest" in options)
@@ -97,7 +98,7 @@ class PlanesCodec(Codec):
             symbol, planes = env.backend.split_planes(split, x)
             parts = {"symbol": smallest(symbol, symbol_spec(split, spec), env, zstd=False)}
             parts |= {f"rest{i}": smallest(plane, Spec.of("U8", plane.size), env) for i, plane in enumerate(planes)}
-        return Section("planes", {"rest": split.rest} | ({"rotate": True} if rotate else {}), parts)
+        return Section("planes", {"rest": split.rest} | ({"sign": split.sign} if split.sign else {}), parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,24 +224,37 @@ def sample(x: UInts, count: int = SAMPLE) -> UInts:
     return np.concatenate([x[i * step : i * step + RUN] for i in range(runs)])
 
 
-def choose_rest(x: UInts, spec: Spec, rotate: bool) -> int:
-    """Choose r by the entropy of a sample: as many bits below the symbol as cost next to nothing."""
+def choose_split(x: UInts, spec: Spec) -> tuple[int, int]:
+    """Choose rest bits and the place of the sign by the entropy of a sample: what costs next to nothing belongs to the rest."""
     bits = 8 * spec.dtype.storage.itemsize
-    if bits == 8 or not x.size:
-        return int(rotate) if bits == 8 else bits - 8
+    if not spec.dtype.mantissa or not x.size:
+        return max(0, bits - 8), 0
     seen = sample(x)
     kind = x.dtype.type
-    v = seen << kind(1) | seen >> kind(bits - 1) if rotate else seen
-    counts = np.bincount(v >> kind(bits - WIDEST), minlength=1 << WIDEST)
-    best = (float("inf"), 0)
-    for width in range(WIDEST, 6, -1):
-        used = int(np.count_nonzero(counts))
-        if used <= 240 or width <= 8:
-            # A wider symbol pays for its table, for 12-bit frequencies, and for what a sample cannot see.
-            cost = entropy(counts) / seen.size + bits - width + 10 * used / x.size + used / 30_000
-            best = min(best, (cost - (0.004 if width == 8 else 0), bits - width))
-        counts = counts.reshape(-1, 2).sum(1)
-    return best[1]
+    top = seen >> kind(bits - 1)
+    width = min(WIDEST, bits - 1)
+    # Counts of [upper bits without the sign, sign]; merging neighbours takes a mantissa bit away.
+    upper = (seen & kind((1 << bits - 1) - 1)) >> kind(bits - 1 - width)
+    counts = np.bincount(upper << kind(1) | top, minlength=2 << width).reshape(-1, 2)
+    best = (float("inf"), 0, 0)
+    for width in range(width, min(width, 6) - 1, -1):
+        unsigned = counts.sum(1)
+        best = min(best, _cost(unsigned, seen.size, x.size, bits, width, 1))
+        both = counts.min(1).sum() / seen.size
+        if both < 0.45:  # skewed: worth a look
+            best = min(best, _cost(counts.ravel(), seen.size, x.size, bits, width + 1, 2))
+        counts = counts.reshape(-1, 2, 2).sum(1)
+    return best[1], best[2]
+
+
+def _cost(counts: npt.NDArray[Any], seen: int, size: int, bits: int, width: int, sign: int) -> tuple[float, int, int]:
+    """Return (bits per element, rest, sign) of symbols of a width with these counts in a sample."""
+    used = int(np.count_nonzero(counts))
+    if used > 240 and width > 8:
+        return float("inf"), bits - width, sign
+    # A wider symbol pays for its table, for 12-bit frequencies, and for what a sample cannot see; 8 bits are the fastest.
+    cost = entropy(counts) / seen + bits - width + 10 * used / size + used / 30_000
+    return cost - (0.004 if width == 8 else 0), bits - width, sign
 
 
 def _rest(plane: U8, env: Env) -> Section:

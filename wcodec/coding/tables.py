@@ -115,8 +115,7 @@ def _fit(counts: U64, precision: int) -> npt.NDArray[np.uint16]:
     f = np.maximum(1, np.floor(weight * (float(1 << precision) / weight.sum()))).astype(np.int64)
     # ln((f+1)/f) ≈ 2/(2f+1): divisions round alike everywhere, logarithms do not.
     while (missing := (1 << precision) - int(f.sum())) > 0:
-        best = np.argsort(-weight / (2 * f + 1), kind="stable")[: min(missing, max(1, tokens.size // 8))]
-        f[best] += 1
+        f[np.argsort(-weight / (2 * f + 1), kind="stable")[:missing]] += 1
     while int(f.sum()) > 1 << precision:
         f[np.argmin(np.where(f > 1, weight / (2 * f - 1), np.inf))] -= 1
     out[tokens] = f

@@ -21,7 +21,7 @@ void wcodec_split_planes(const wcodec_split *split, const void *x, uint64_t coun
 
 void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes,
                         const uint8_t *const *rest, uint64_t count, void *out) {
-  const wcodec_split plain = {split->bytes, split->rest, split->rotate, 0, 0, 0};
+  const wcodec_split plain = {split->bytes, split->rest, split->sign, 0, 0, 0};
   wk_current()->join(&plain, symbol, symbol_bytes, rest, count, out);
 }
 

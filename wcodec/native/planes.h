@@ -11,7 +11,7 @@
 #define JOIN(name, type, wide, bits, symbols)                                                                       \
   WK_INLINE void name(const wcodec_split *split, const symbols *symbol, const uint8_t *const *rest, uint64_t count, \
                       type *out, const int planes) {                                                                \
-    const uint32_t r = split->rest, right = split->rotate ? 1 : 0, left = split->rotate ? bits - 1 : 0;             \
+    const uint32_t r = split->rest, right = split->sign == 1, left = right * (bits - 1), half = split->sign == 2;     \
     const wide base = (wide)split->base, mask = (wide)(((uint64_t)1 << r) - 1), kept = split->zero ? 0 : ~(wide)0;  \
     const uint8_t *p[8];                                                                                            \
     for (int k = 0; k < planes; k++) p[k] = rest[k];                                                                \
@@ -19,8 +19,8 @@
       const wide s = (wide)symbol[i], moved = (s + base) & (s ? ~(wide)0 : kept);                                   \
       wide low = 0;                                                                                                 \
       for (int k = 0; k < planes; k++) low |= (wide)p[k][i] << (8 * k);                                             \
-      const type v = (type)((moved << r) | (low & mask));                                                           \
-      out[i] = (type)((wide)v >> right | (wide)v << left);                                                          \
+      const type v = (type)((moved >> half << r) | (low & mask));                                                   \
+      out[i] = (type)((wide)v >> right | (wide)v << left | (moved & half) << (bits - 1));                           \
     }                                                                                                               \
   }
 
@@ -77,13 +77,14 @@ WK_INLINE void join_any(const wcodec_split *split, const void *symbol, uint32_t 
 #define SPLIT(name, type, wide, bits, symbols)                                                                         \
   WK_INLINE void name(const wcodec_split *split, const type *x, uint64_t count, symbols *symbol, uint8_t *const *rest, \
                       const int planes) {                                                                              \
-    const uint32_t r = split->rest, left = split->rotate ? 1 : 0, right = split->rotate ? bits - 1 : 0;                \
+    const uint32_t r = split->rest, left = split->sign == 1, right = left * (bits - 1), half = split->sign == 2;       \
+    const wide top = (wide)half << (bits - 1);                                                                         \
     const uint8_t last = (uint8_t)(r % 8 ? (1u << r % 8) - 1 : 255);                                                   \
     uint8_t *p[8];                                                                                                     \
     for (int k = 0; k < planes; k++) p[k] = rest[k];                                                                   \
     for (uint64_t i = 0; i < count; i++) {                                                                             \
       const type v = (type)((wide)x[i] << left | (wide)x[i] >> right);                                                 \
-      symbol[i] = (symbols)((wide)v >> r);                                                                             \
+      symbol[i] = (symbols)(((wide)v & ~top) >> r << half | ((wide)v >> (bits - 1) & half));                           \
       for (int k = 0; k < planes; k++) p[k][i] = (uint8_t)((wide)v >> (8 * k) & (k == planes - 1 ? last : 255));       \
     }                                                                                                                  \
   }

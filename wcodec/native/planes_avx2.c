@@ -19,7 +19,7 @@ void wk_tokens_avx2(const void *symbol, uint32_t symbol_bytes, uint64_t count, u
   tokens_any(symbol, symbol_bytes, count, base, token, range);
 }
 
-WK_INLINE uint64_t join_16(const wcodec_split *split, const uint8_t *token, const uint8_t *rest, const int rotate,
+WK_INLINE uint64_t join_16(const wcodec_split *split, const uint8_t *token, const uint8_t *rest, const int sign,
                            uint64_t count, uint8_t *out) {
   const __m256i base = _mm256_set1_epi16((short)split->base), mask = _mm256_set1_epi16((short)((1 << split->rest) - 1));
   const __m256i none = _mm256_setzero_si256(), zero = _mm256_set1_epi16(split->zero ? -1 : 0);
@@ -29,8 +29,9 @@ WK_INLINE uint64_t join_16(const wcodec_split *split, const uint8_t *token, cons
     const __m256i t = widen(token + i), low = _mm256_and_si256(widen(rest + i), mask);
     const __m256i symbol =
         _mm256_andnot_si256(_mm256_and_si256(_mm256_cmpeq_epi16(t, none), zero), _mm256_add_epi16(t, base));
-    __m256i v = _mm256_or_si256(_mm256_sll_epi16(symbol, shift), low);
-    if (rotate) v = _mm256_or_si256(_mm256_srli_epi16(v, 1), _mm256_slli_epi16(v, 15));
+    __m256i v = _mm256_or_si256(_mm256_sll_epi16(sign == 2 ? _mm256_srli_epi16(symbol, 1) : symbol, shift), low);
+    if (sign == 1) v = _mm256_or_si256(_mm256_srli_epi16(v, 1), _mm256_slli_epi16(v, 15));
+    if (sign == 2) v = _mm256_or_si256(v, _mm256_slli_epi16(symbol, 15));
     store(out + 2 * i, v);
   }
   return i;
@@ -38,7 +39,7 @@ WK_INLINE uint64_t join_16(const wcodec_split *split, const uint8_t *token, cons
 
 /* Interleaves bytes to pairs and pairs to numbers. */
 WK_INLINE uint64_t join_32(const wcodec_split *split, const uint8_t *token, const uint8_t *const *rest,
-                           const int rotate, uint64_t count, uint8_t *out) {
+                           const int sign, uint64_t count, uint8_t *out) {
   const __m256i base = _mm256_set1_epi32((int)split->base), mask = _mm256_set1_epi8((char)(255 >> (24 - split->rest)));
   const __m256i none = _mm256_setzero_si256(), zero = _mm256_set1_epi32(split->zero ? -1 : 0);
   /* Unpacking works in halves of the register: bring the words into the order that it needs. */
@@ -60,22 +61,30 @@ WK_INLINE uint64_t join_32(const wcodec_split *split, const uint8_t *token, cons
       const __m256i high = k & 1 ? _mm256_unpackhi_epi16(tn[k / 2], none) : _mm256_unpacklo_epi16(tn[k / 2], none);
       const __m256i gone = _mm256_and_si256(_mm256_cmpeq_epi32(high, none), zero);
       const __m256i symbol = _mm256_andnot_si256(gone, _mm256_add_epi32(high, base));
-      __m256i v = _mm256_or_si256(_mm256_sll_epi32(symbol, shift), low);
-      if (rotate) v = _mm256_or_si256(_mm256_srli_epi32(v, 1), _mm256_slli_epi32(v, 31));
+      __m256i v = _mm256_or_si256(_mm256_sll_epi32(sign == 2 ? _mm256_srli_epi32(symbol, 1) : symbol, shift), low);
+      if (sign == 1) v = _mm256_or_si256(_mm256_srli_epi32(v, 1), _mm256_slli_epi32(v, 31));
+      if (sign == 2) v = _mm256_or_si256(v, _mm256_slli_epi32(symbol, 31));
       store(out + 4 * i + 32 * k, v);
     }
   }
   return i;
 }
 
+/* A call compiled for each place of the sign. */
+#define SIGNED(value, call) \
+  ({                        \
+    const int sign = value; \
+    call;                   \
+  })
+#define BY_SIGN(call) (split->sign == 0 ? SIGNED(0, call) : split->sign == 1 ? SIGNED(1, call) : SIGNED(2, call))
+
 void wk_join_avx2(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                   uint64_t count, void *out) {
   const int planes = (int)(split->rest + 7) / 8;
   uint64_t done = 0;
   if (symbol_bytes == 1 && split->bytes == 2 && planes == 1)
-    done =
-        split->rotate ? join_16(split, symbol, rest[0], 1, count, out) : join_16(split, symbol, rest[0], 0, count, out);
+    done = BY_SIGN(join_16(split, symbol, rest[0], sign, count, out));
   if (symbol_bytes == 1 && split->bytes == 4 && planes == 3)
-    done = split->rotate ? join_32(split, symbol, rest, 1, count, out) : join_32(split, symbol, rest, 0, count, out);
+    done = BY_SIGN(join_32(split, symbol, rest, sign, count, out));
   join_from(done, split, symbol, symbol_bytes, rest, count, out);
 }

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 2
+#define WCODEC_ABI 3
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -64,7 +64,7 @@ typedef struct {
 typedef struct {
   uint32_t bytes;
   uint32_t rest;   /* bits of the rest; (rest + 7) / 8 planes; a symbol has at most 16 bits */
-  uint32_t rotate; /* 1: the sign was moved below the mantissa */
+  uint32_t sign;   /* where the top bit went: 0: it stayed, 1: below the rest, 2: lowest bit of the symbol */
   uint32_t base;   /* symbol = token + base */
   uint32_t zero;   /* 1: but 0 for token 0 */
   uint32_t packed; /* 1: the top rest plane, of rest % 8 bits, is packed without gaps; linear order only */
