@@ -24,6 +24,7 @@ from wcodec.api.encoder import encode_tensors
 from wcodec.container.safetensors import canonical_header
 
 RNG = np.random.default_rng(0)
+DTYPES = [dtype for name in wcodec.torch.NAMES.values() if isinstance(dtype := getattr(torch, name), torch.dtype) and dtype != torch.bool]
 
 
 def weights(*shape):
@@ -46,8 +47,8 @@ def test_files_come_back_byte_for_byte(tmp_path_factory, found, metadata):
     (folder / "s.safetensors").write_bytes(source)
     report = wcodec.encode(folder / "s.safetensors", folder / "s.wcodec", threads=2, force=True)
     assert report.lossless and report.readback and report.size == (folder / "s.wcodec").stat().st_size
-    back = wcodec.decode(folder / "s.wcodec", folder / "back", force=True)
-    assert back.same_file and (folder / "back").read_bytes() == source
+    back = wcodec.decode(folder / "s.wcodec", folder / "back.safetensors", force=True)
+    assert back.same_file and (folder / "back.safetensors").read_bytes() == source
     assert wcodec.verify(folder / "s.wcodec", deep=True).tensors == len(found)
     assert wcodec.diff(folder / "s.wcodec", folder / "s.safetensors").same
     assert wcodec.inspect(folder / "s.wcodec").summary() == "lossless"
@@ -247,6 +248,10 @@ def test_save_is_what_encode_makes(tmp_path):
     assert (tmp_path / "a.wcodec").read_bytes() == (tmp_path / "b.wcodec").read_bytes() == wcodec.torch.save(found, {"k": "v"})
     arrays = safetensors.numpy.load_file(tmp_path / "b.safetensors")
     assert wcodec.numpy.save(arrays, {"k": "v"}) == (tmp_path / "a.wcodec").read_bytes()
+    every = {f"{dtype}.{i}": torch.arange(16, dtype=torch.uint8).view(dtype) for dtype in DTYPES for i in range(2)}
+    safetensors.torch.save_file(every, tmp_path / "c.safetensors")
+    wcodec.encode(tmp_path / "c.safetensors")
+    assert wcodec.torch.save(every) == (tmp_path / "c.wcodec").read_bytes()
     wcodec.torch.save_file({"x": torch.zeros(2)}, tmp_path / "a.wcodec")
     assert list(wcodec.torch.load_file(tmp_path / "a.wcodec")) == ["x"]
     assert encode_tensors({}, tmp_path / "none.wcodec") == [] and wcodec.numpy.load_file(tmp_path / "none.wcodec") == {}
@@ -263,9 +268,9 @@ import pathlib, wcodec, wcodec.numpy
 folder = pathlib.Path(sys.argv[1])
 wcodec.encode(folder / "m.safetensors")
 assert wcodec.verify(folder / "m.wcodec", deep=True).tensors == 2 and wcodec.inspect(folder / "m.wcodec").lossless
-wcodec.decode(folder / "m.wcodec", folder / "back")
-assert (folder / "back").read_bytes() == (folder / "m.safetensors").read_bytes()
-assert wcodec.diff(folder / "m.wcodec", folder / "back").same
+wcodec.decode(folder / "m.wcodec", folder / "back.safetensors")
+assert (folder / "back.safetensors").read_bytes() == (folder / "m.safetensors").read_bytes()
+assert wcodec.diff(folder / "m.wcodec", folder / "back.safetensors").same
 assert sorted(wcodec.numpy.load_file(folder / "m.wcodec")) == ["b", "w"]
 try:
     wcodec.safe_open(folder / "m.wcodec", "pt")

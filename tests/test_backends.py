@@ -287,9 +287,10 @@ def test_floats(split: Planes) -> None:
     base = max(0, int(symbol.max()) - 255)
     widths = [8] * (split.rest // 8) + [split.rest % 8] * (split.rest % 8 > 0)
     made: list[Any] = []
+    every = 4
     for backend in (ORACLE, *each()):
         tokens, rest = np.empty(x.size, np.uint8), [np.empty(-(-x.size * width // 8), np.uint8) for width in widths]
-        made.append((*backend.split_tokens(split, x, base, tokens, rest), tokens, *rest))
+        made.append((*backend.split_tokens(split, x, base, every, tokens, rest), tokens, *rest))
         for mine, theirs in zip(made[-1], made[0], strict=True):
             assert np.array_equal(mine, theirs)
     tokens, rest = made[0][3], lay(list(made[0][4:]))
@@ -305,9 +306,9 @@ def test_floats(split: Planes) -> None:
 
 
 @needs_native
-@given(st.sampled_from(splits()), st.integers(0, 9000), st.integers(0, 2**16 - 1), st.booleans(), st.integers(0, 2**32))
+@given(st.sampled_from(splits()), st.integers(0, 9000), st.integers(0, 2**16 - 1), st.sampled_from([1, 2, 4]), st.booleans(), st.integers(0, 2**32))
 @settings(max_examples=200, deadline=None)
-def test_split_tokens(split: Planes, count: int, base: int, zeros: bool, seed: int) -> None:
+def test_split_tokens(split: Planes, count: int, base: int, every: int, zeros: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 2**split.bits, count, dtype=f"u{split.bits // 8}")
     x = x * 0 if zeros else x
@@ -315,7 +316,7 @@ def test_split_tokens(split: Planes, count: int, base: int, zeros: bool, seed: i
     made: list[Any] = []
     for backend in (ORACLE, *each()):
         tokens, rest = np.empty(count, np.uint8), [plane * 0 for plane in noise(rng, split, count, packed=True)]
-        made.append((*backend.split_tokens(split, x, base, tokens, rest), tokens, *rest))
+        made.append((*backend.split_tokens(split, x, base, every, tokens, rest), tokens, *rest))
         for mine, theirs in zip(made[-1], made[0], strict=True):
             assert np.array_equal(mine, theirs)
 

@@ -140,7 +140,7 @@ BAD_PARAMS = {
     "bitpack": (
         "BITPACK-1", {}, [{"bits": 0}, {"bits": 9}, {"bits": None}, {"bits": "3"}, {"bits": True}, {"base": 256}, {"base": -1}, {"base": b""}],
     ),
-    "planes": ("PLANES-1", {}, [{"rest": 8}, {"rest": None}, {"rest": -1}, {"rest": False}, {"rotate": 1}, {"rotate": "no"}]),
+    "planes": ("PLANES-1", {}, [{"rest": 8}, {"rest": None}, {"rest": -1}, {"rest": False}, {"sign": 3}, {"sign": "no"}, {"patches": 0}, {"patches": 41}]),
     "concat": (
         "CONCAT-1", {"codec": "raw"},
         [{"lengths": None}, {"lengths": []}, {"lengths": [40, 1]}, {"lengths": [39]}, {"lengths": [-1, 41]}, {"lengths": ["4"]}, {"lengths": 40}],

@@ -106,7 +106,7 @@ WORKED = {
     "planes": (
         Spec.of("BF16", 2),
         [0x3F80, 0xBF80],
-        lambda b: Section("planes", {"rest": 8, "rotate": True}, {"symbol": raw(bytes([127, 127])), "rest0": raw(bytes([0, 1]))}),
+        lambda b: Section("planes", {"rest": 8, "sign": 1}, {"symbol": raw(bytes([127, 127])), "rest0": raw(bytes([0, 1]))}),
     ),
     "concat": (
         Spec.of("U8", 3),

@@ -318,9 +318,12 @@ section("ZSTD-1", "broken", lambda: with_data(coded("zstd"), lambda d: d.__setit
 section("ZSTD-1", "not_zstd", lambda: with_data(coded("zstd"), lambda d: bytes(X)))
 section("ZSTD-1", "checksum", lambda: with_data(coded("zstd"), lambda d: flip(f := frame(bytes(X), write_checksum=True), len(f) - 1)))
 section("ZSTD-1", "window", lambda: with_data(coded("zstd"), lambda d: wide_frame(bytes(X))))
-for _what, _params in {"wide": {"rest": 8}, "absent": {"rest": "1"}, "rotate": {"rotate": 1}}.items():
+for _what, _params in {"wide": {"rest": 8}, "absent": {"rest": "1"}, "sign": {"sign": 3}, "patches": {"patches": 301}}.items():
     section("PLANES-1", _what, lambda p=_params: with_params(coded("planes"), **p))
 section("PLANES-1", "narrow", lambda: with_params(coded("planes", np.zeros(4, np.uint32), Spec.of("F32", 4)), rest=15), Spec.of("F32", 4), x=bytes(16))
+for _what, _at in {"outside": (5, 300), "order": (7, 5), "twice": (5, 5)}.items():
+    _parts = {"symbol": raw(), "at": Section("raw", {}, {"data": stream(pack("<2I", *_at))}), "values": raw(b"\1\2")}
+    section("PLANES-2", _what, Section("planes", {"rest": 0, "patches": 2}, _parts))
 section("PLANES-1", "dtype", lambda: Section("planes", {"rest": 0}, {"symbol": raw()}), Spec.of("F4", 600))
 section("CONCAT-1", "sum", lambda: Section("concat", {"lengths": [299]}, {"0": raw(X[:-1])}))
 section("CONCAT-1", "none", lambda: Section("concat", {"lengths": []}))

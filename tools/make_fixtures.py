@@ -230,6 +230,24 @@ def _() -> Any:
     return b.done()
 
 
+@good("planes-patches", "elements that are replaced, where the sign went, rest of 0 to 7 bits, in every width")
+def _() -> Any:
+    b = Builder()
+    for dtype, bits in (("U8", 8), ("BF16", 16), ("F32", 32), ("F64", 64)):
+        spec, unsigned = Spec.of(dtype, 50, 7), Spec.of(f"U{bits}", 5)
+        at, values = np.array([0, 1, 100, 300, 349], np.uint32), np.arange(5, dtype=unsigned.dtype.storage) + 250
+        for sign in range(3):
+            for rest in sorted({max(0, bits - 16), bits - 8, bits - 7}):
+                x = b.geometric(350, f"U{bits}", 0.05) << unsigned.dtype.storage.type(max(0, bits - 10))
+                found = CODECS["planes"].encode(x, spec, ENV, rest=rest, sign=sign)
+                assert "patches" not in found.params
+                x[at] = values
+                parts = {"at": CODECS["raw"].encode(at, Spec.of("U32", 5), ENV), "values": CODECS["raw"].encode(values, unsigned, ENV)}
+                section = Section("planes", {**found.params, "patches": 5}, {**found.parts, **parts})
+                b.add(f"{dtype}.{sign}.{rest}", dtype, (50, 7), x, section)
+    return b.done()
+
+
 @good("aliases", "names that share data: tied to one storage, and equal by chance")
 def _() -> Any:
     b = Builder()

@@ -863,21 +863,30 @@ def decode_zstd(node: Node) -> np.ndarray:
 
 
 def decode_planes(node: Node) -> np.ndarray:
-    node.knows("rest", "rotate")
+    node.knows("rest", "sign", "patches")
     must(BITS[node.dtype] >= 8, "PLANES-1", f"the dtype {node.dtype}")
     n = node.storage_bits
     r = node.uint("rest", max(n - 16, 0), n - 1, None, "PLANES-1")
-    rotate = node.flag("rotate")
+    sign = node.uint("sign", 0, 2, 0, "PLANES-1")
     planes = ceil_div(r, 8)
-    node.has_parts("symbol", *(f"rest{i}" for i in range(planes)))
+    patches = node.uint("patches", 1, min(node.count, 1 << 32), None, "PLANES-1") if "patches" in node.params else 0
+    node.has_parts("symbol", *(f"rest{i}" for i in range(planes)), *(("at", "values") if patches else ()))
     symbol = node.array("symbol", "U8" if n - r <= 8 else "U16", storage_shape(node.dtype, node.shape))
     rest = np.zeros(node.count, np.uint64)
     for i in range(planes):
         rest |= node.array(f"rest{i}", "U8", (node.count,)).astype(np.uint64) << np.uint64(8 * i)
-    v = symbol.astype(np.uint64) << np.uint64(r) | rest & np.uint64((1 << r) - 1)
+    symbol, rest = symbol.astype(np.uint64), rest & np.uint64((1 << r) - 1)
+    if sign == 2:
+        v = symbol >> np.uint64(1) << np.uint64(r) | rest | (symbol & np.uint64(1)) << np.uint64(n - 1)
+    else:
+        v = symbol << np.uint64(r) | rest
     v &= np.uint64((1 << n) - 1)
-    if rotate:
+    if sign == 1:
         v = v >> np.uint64(1) | (v & np.uint64(1)) << np.uint64(n - 1)
+    if patches:
+        at = node.array("at", "U32", (patches,)).astype(np.int64)
+        must(at[-1] < node.count and bool((np.diff(at) > 0).all()), "PLANES-2", "patches out of order or outside the array")
+        v[at] = node.array("values", f"U{n}", (patches,)).astype(np.uint64)
     return v.astype(node.numpy_dtype)
 
 

@@ -8,7 +8,7 @@ from math import prod
 from wcodec.codecs import Env
 from wcodec.codecs.base import stored_size
 from wcodec.codecs.const import is_constant
-from wcodec.codecs.smallest import smallest
+from wcodec.codecs.smallest import smallest, zstd_estimate
 from wcodec.errors import RecipeError
 from wcodec.types import Section, Spec, UInts
 
@@ -32,7 +32,7 @@ def lossless(x: UInts, spec: Spec, env: Env) -> Section:
             return env.codecs["raw"].encode(x, spec, env)
         split = env.codecs["planes"].encode(x, spec, env)
         found = [split, env.codecs["raw"].encode(x, spec, env)]
-        if _patterned(split):
+        if _patterned(split) and zstd_estimate(x, env) < stored_size(split):
             found.append(env.codecs["zstd"].encode(x, spec, env))
         return min(found, key=stored_size)
     return smallest(x, spec, env)

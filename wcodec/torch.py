@@ -95,15 +95,17 @@ def save_file(tensors: Mapping[str, torch.Tensor], filename: str | Path, metadat
 
     Raises ValueError for non-contiguous tensors and for tensors that share memory (use save_model for those).
     """
+    found = _storage(tensors)
     _refuse_shared(tensors)
-    encode_tensors(_storage(tensors), filename, metadata, **{"force": True} | options)
+    encode_tensors(found, filename, metadata, **{"force": True} | options)
 
 
 def save(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None, **options: Any) -> bytes:
     """Encode tensors to bytes. Raises as save_file."""
+    found = _storage(tensors)
     _refuse_shared(tensors)
     buffer = io.BytesIO()
-    encode_tensors(_storage(tensors), buffer, metadata, **options)
+    encode_tensors(found, buffer, metadata, **options)
     return buffer.getvalue()
 
 

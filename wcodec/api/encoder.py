@@ -31,6 +31,11 @@ from wcodec.types import Section, Spec, UInts
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
 
+ORDER = (
+    "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3",
+    "F8_E5M2", "I8", "U8", "F6_E3M2", "F6_E2M3", "F4", "BOOL",
+)  # fmt: skip
+"""The order in which safetensors stores dtypes; names decide among equal ones."""
 LARGE = 1 << 23
 """Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
 
@@ -186,8 +191,7 @@ def encode_tensors(
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
     job = _Job(get_recipe(recipe), recipe, (), thread_count(threads), kernels, readback, force)
-    # safetensors' own order: wider dtypes first, then by name.
-    names = sorted(tensors, key=lambda name: (-tensors[name][0].dtype.bits, name))
+    names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     source = MemorySource({name: tensors[name] for name in names}, tied or {})
     with _writer(target, metadata, None, job) as writer:
         rows = _write(source, writer, job, progress, 0, sum(spec.size for spec, _ in tensors.values()))
@@ -253,7 +257,7 @@ def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None)
             digest = blake3.blake3(data.view(np.uint8).data, max_threads=its.parallel).digest()
             spec = source.spec(index)
             earlier = known.get((spec, digest), index) < index
-            section = None if earlier else job.recipe(data, spec, its)
+            section = None if earlier else job.recipe(data, spec, its.leased(stack))
             known[spec, digest] = min(index, known.get((spec, digest), index))
             return _Coded(index, spec, digest, section, data, stack.pop_all())
 

@@ -80,7 +80,7 @@ def read_slice(
             return
         if stride >= unit and not whole(depth + 1):
             for i, at in enumerate(axis):
-                fill(depth + 1, start + at * stride, into[i])
+                fill(depth + 1, start + at * stride, into[i, ...])
             return
         for low, high in _groups(axis, stride, unit):
             grouped(depth, start, axis[low:high], into[low:high])

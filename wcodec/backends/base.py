@@ -10,6 +10,9 @@ import numpy as np
 from wcodec.coding import bits, floats, rans
 from wcodec.types import U8, U32, U64, UInts
 
+COUNTED = 4096
+"""Tokens of a run that ``split_tokens`` counts or leaves out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Planes:
@@ -70,20 +73,23 @@ class Backend:
             self.unpack_bits(rest[-1], split.rest % 8, 0, planes[-1])
         self.join_planes(split, symbol.astype(np.uint8 if split.bits - split.rest <= 8 else np.uint16), planes, out)
 
-    def split_tokens(self, split: Planes, x: UInts, base: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
+    def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
         """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given.
 
-        A top plane of fewer than 8 bits is written packed. Returns counts of the tokens [256], lowest symbol above 0 (2^16 without
-        one) and highest symbol, by which the caller sees whether the tokens stand for the symbols.
+        A top plane of fewer than 8 bits is written packed. Returns counts [256] of the tokens in every ``every``-th run of 4,096,
+        lowest symbol above 0 (2^8, or 2^16 for wide ones, without one) and highest symbol: do tokens stand for the symbols?
         """
         symbol, planes = self.split_planes(split, x)
-        tokens[:] = (np.maximum(symbol, symbol.dtype.type(base)) - symbol.dtype.type(base)).astype(np.uint8)
+        low = symbol.dtype.type(base) if base <= np.iinfo(symbol.dtype).max else symbol.dtype.type(np.iinfo(symbol.dtype).max)
+        tokens[:] = (np.maximum(symbol, low) - low).astype(np.uint8)
         if split.rest % 8:
             planes[-1] = self.pack_bits(planes[-1], split.rest % 8, 0)
         for plane, out in zip(planes, rest, strict=True):
             out[:] = plane
-        low = int((symbol - symbol.dtype.type(1)).min(initial=2**16 - 1 if symbol.itemsize > 1 else 255)) + 1
-        return np.bincount(tokens, minlength=256).astype(np.uint64), low, int(symbol.max(initial=0))
+        lowest = int((symbol - symbol.dtype.type(1)).min(initial=np.iinfo(symbol.dtype).max)) + 1
+        runs = [tokens[at : at + COUNTED] for at in range(0, x.size, COUNTED * every)]
+        counts = np.bincount(np.concatenate(runs), minlength=256) if runs else np.zeros(256)
+        return counts.astype(np.uint64), lowest, int(symbol.max(initial=0))
 
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
         """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""

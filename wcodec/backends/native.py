@@ -57,7 +57,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _P)),
     "wcodec_rans_histogram": (None, (POINTER(_Job), _P, _P, _P)),
     "wcodec_split_planes": (None, (POINTER(_Split), _P, _N, _P, _P)),
-    "wcodec_split_tokens": (None, (POINTER(_Split), _P, _N, _P, _P, _P, _P)),
+    "wcodec_split_tokens": (None, (POINTER(_Split), _P, _N, _I, _P, _P, _P, _P)),
     "wcodec_join_planes": (None, (POINTER(_Split), _P, _I, _P, _N, _P)),
     "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
     "wcodec_unpack_bits": (None, (_P, _I, _N, _I, _N, _P)),
@@ -154,18 +154,14 @@ class NativeBackend(Backend):
             )
         )  # fmt: skip
 
-    def split_tokens(self, split: Planes, x: UInts, base: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
-        """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given.
-
-        A top plane of fewer than 8 bits is written packed. Returns counts of the tokens [256], lowest symbol above 0 (2^16 without
-        one) and highest symbol, by which the caller sees whether the tokens stand for the symbols.
-        """
+    def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
+        """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given."""
         if not _splits(split, rest, x, packed=True) or not _fits(tokens, np.uint8, x.size):
-            return super().split_tokens(split, x, base, tokens, rest)
+            return super().split_tokens(split, x, base, every, tokens, rest)
         counts = np.zeros(256, np.uint64)
         found = (c_uint32 * 2)(1 << (8 if split.bits - split.rest <= 8 else 16), 0)
         planes = _Split(x.itemsize, split.rest, split.sign, base)
-        self._library.wcodec_split_tokens(byref(planes), _at(x), x.size, _at(tokens), _pointers(rest), _at(counts), byref(found))
+        self._library.wcodec_split_tokens(byref(planes), _at(x), x.size, every, _at(tokens), _pointers(rest), _at(counts), byref(found))
         return counts, found[0], found[1]
 
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:

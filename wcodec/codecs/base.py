@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -42,6 +42,7 @@ class Env:
     """What codecs work with: a backend, the codecs known, the file's resources, workers and reusable memory.
 
     decoded: bytes that sections may still decode to (``Limits``). workers: map over independent pieces of one tensor.
+    lease: gives back, when closed, the memory that encoded sections stand in; without one it is theirs for good.
     """
 
     backend: Backend
@@ -50,6 +51,7 @@ class Env:
     decoded: int = 2**63
     workers: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]] = map
     parallel: int = 1
+    lease: ExitStack | None = None
     _arrays: dict[int, UInts] = field(default_factory=dict, init=False)
     _free: dict[int, list[U8]] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
@@ -69,11 +71,24 @@ class Env:
             with self._lock:
                 free.append(buffer)
 
+    def take(self, size: int) -> U8:
+        """Return uninitialised bytes for a section to keep, reused once the lease ends."""
+        if self.lease is None:
+            return np.empty(size, np.uint8)
+        return self.lease.enter_context(self.borrow(size, np.dtype(np.uint8)))
+
+    def leased(self, lease: ExitStack) -> Env:
+        """Return this environment with a lease; memory and limits stay shared."""
+        return self._with(lease=lease)
+
     def spread(self, workers: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]], parallel: int) -> Env:
         """Return this environment with workers for the pieces of one tensor; memory and limits stay shared."""
-        wide = replace(self, workers=workers, parallel=parallel)
-        wide._free, wide._lock = self._free, self._lock
-        return wide
+        return self._with(workers=workers, parallel=parallel)
+
+    def _with(self, **changes: Any) -> Env:
+        other = replace(self, **changes)
+        other._free, other._lock = self._free, self._lock
+        return other
 
     def spend(self, size: int) -> None:
         """Count decoded bytes against the caller's limits. Raises LimitExceeded."""
@@ -99,8 +114,8 @@ class Env:
 class Codec(ABC):
     """One way to store an array as a section.
 
-    name: on the wire, its spec page and its file. params: those that its page names. since: first minor version. exact: decoded bits are fully determined.
-    max_parts: cap on parts (C-22). examples: encoder options that tests and fixtures exercise.
+    name: on the wire, its spec page and its file. params: those that its page names. since: first minor version.
+    exact: decoded bits are fully determined. max_parts: cap on parts (C-22). examples: encoder options that tests and fixtures exercise.
     """
 
     name: ClassVar[str]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import lcm
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from wcodec.backends import Planes, Symbols
 from wcodec.codecs import base
@@ -17,13 +16,9 @@ from wcodec.codecs.base import Codec, Env, Expected, storage_spec
 from wcodec.codecs.params import uint
 from wcodec.codecs.rans import Rans, window, wire
 from wcodec.codecs.smallest import entropy, smallest
+from wcodec.codecs.splitting import Tokens, choose_split, sample, split_tokens
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import DTYPES, U8, U64, MemoryStream, Part, Section, Spec, Stream, UInts
-
-SAMPLE = 1 << 14
-RUN = 1 << 10
-WIDEST = 11
-"""Bits of the widest symbol that is considered, without the sign."""
+from wcodec.types import DTYPES, U8, U32, MemoryStream, Part, Section, Spec, Stream, UInts
 
 
 def split_of(section: Section, spec: Spec) -> Planes:
@@ -40,6 +35,11 @@ def symbol_spec(split: Planes, spec: Spec) -> Spec:
     return storage_spec(spec, DTYPES["U8" if split.bits - split.rest <= 8 else "U16"])
 
 
+def values_spec(count: int, spec: Spec) -> Spec:
+    """Return the spec of the part ``values``: unsigned integers as wide as a storage element."""
+    return Spec(DTYPES[f"U{8 * spec.dtype.storage.itemsize}"], (count,))
+
+
 class PlanesCodec(Codec):
     """Stores any number type without loss.
 
@@ -47,7 +47,7 @@ class PlanesCodec(Codec):
     """
 
     name = "planes"
-    params = frozenset({"rest", "sign"})
+    params = frozenset({"rest", "sign", "patches"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"rest": 7, "sign": 0}, {"rest": 7, "sign": 1}, {"rest": 7, "sign": 2})
 
     def suits(self, spec: Spec) -> bool:
@@ -56,15 +56,21 @@ class PlanesCodec(Codec):
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         split = split_of(section, spec)
         plane = Spec.of("U8", spec.count)
-        return {"symbol": symbol_spec(split, spec)} | {f"rest{i}": plane for i in range(split.count)}
+        found: dict[str, Expected] = {"symbol": symbol_spec(split, spec)}
+        found |= {f"rest{i}": plane for i in range(split.count)}
+        if "patches" in section.params:
+            count = uint(section.params, "patches", 1, min(spec.count, 2**32), "PLANES-1")
+            found |= {"at": Spec.of("U32", count), "values": values_spec(count, spec)}
+        return found
 
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
         expected = self.parts(section, spec)
-        units = [base.unit(section.parts[name], its, env) for name, its in expected.items() if isinstance(its, Spec)]
+        names = [name for name in expected if name not in ("at", "values")]
+        units = [base.unit(section.parts[name], its, env) for name in names if isinstance(its := expected[name], Spec)]
         return min(lcm(*units), max(1, spec.count))
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        plan = _plan(section, spec)
+        plan = _plan(section, spec, env)
         fused = plan.symbols is not None and start % plan.unit == 0 and (stop % plan.unit == 0 or stop == spec.count)
         with ExitStack() as stack:
             rest = [stack.enter_context(base.decoded(part, plan.plane, env, start, stop)) for part in plan.rest]
@@ -82,6 +88,9 @@ class PlanesCodec(Codec):
             else:
                 symbols = stack.enter_context(base.decoded(symbol, plan.symbol, env, start, stop))
                 env.backend.join_planes(plan.split, symbols, rest, out)
+        if plan.at.size:
+            low, high = np.searchsorted(plan.at, (start, stop))
+            out[plan.at[low:high] - np.uint32(start)] = plan.values[low:high]
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):
@@ -91,14 +100,16 @@ class PlanesCodec(Codec):
         rest = options.get("rest", rest)
         split = Planes(bits, min(max(rest, bits - 16), bits - 1), options.get("sign", sign))
         parts: dict[str, Part] | None = None
+        tokens = None
         if x.size:
             split, tokens = split_tokens(x, split, env, fixed="rest" in options)
-            parts = None if tokens is None else _parts_of_tokens(tokens, symbol_spec(split, spec), split, env)
+            parts = None if tokens is None else _parts_of_tokens(tokens, x, symbol_spec(split, spec), split, env)
         if parts is None:
             symbol, planes = env.backend.split_planes(split, x)
             parts = {"symbol": smallest(symbol, symbol_spec(split, spec), env, zstd=False)}
             parts |= {f"rest{i}": smallest(plane, Spec.of("U8", plane.size), env) for i, plane in enumerate(planes)}
-        return Section("planes", {"rest": split.rest} | ({"sign": split.sign} if split.sign else {}), parts)
+        params = {"rest": split.rest} | ({"sign": split.sign} if split.sign else {})
+        return Section("planes", params | ({"patches": tokens.strays.size} if tokens is not None and "at" in parts else {}), parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ class Plan:
     """What decoding any window needs, worked out once.
 
     symbols: when the symbol is plain rans, so that windows of whole blocks (unit) decode and join in one pass. rest: planes, without
-    the top one when that is packed bits.
+    the top one when that is packed bits. at, values: the patches.
     """
 
     split: Planes
@@ -116,17 +127,19 @@ class Plan:
     packed: Stream | None
     symbols: Symbols | None
     unit: int
+    at: U32
+    values: UInts
 
 
-def _plan(section: Section, spec: Spec) -> Plan:
+def _plan(section: Section, spec: Spec, env: Env) -> Plan:
     found = section.memo.get("plan")
     if found is None:
-        found = section.memo["plan"] = _make_plan(section, spec)
+        found = section.memo["plan"] = _make_plan(section, spec, env)
     assert isinstance(found, Plan)
     return found
 
 
-def _make_plan(section: Section, spec: Spec) -> Plan:
+def _make_plan(section: Section, spec: Spec, env: Env) -> Plan:
     split = split_of(section, spec)
     symbol, its = section.parts["symbol"], symbol_spec(split, spec)
     rest: list[Part] = [section.parts[f"rest{i}"] for i in range(split.count)]
@@ -139,7 +152,19 @@ def _make_plan(section: Section, spec: Spec) -> Plan:
         w = wire(symbol, its)
         if w.order.block and w.kind == "none" and not w.alphabet.bits and w.alphabet.escape < 0:
             symbols, unit = Symbols(w.alphabet.base, w.alphabet.zero, packed is not None), w.order.unit
-    return Plan(split, its, Spec.of("U8", spec.count), rest, packed, symbols, unit)
+    at, values = _patches(section, spec, env)
+    return Plan(split, its, Spec.of("U8", spec.count), rest, packed, symbols, unit, at, values)
+
+
+def _patches(section: Section, spec: Spec, env: Env) -> tuple[U32, UInts]:
+    """Decode where elements are replaced and by what. Raises Corrupt [PLANES-2]."""
+    count = section.params.get("patches", 0)
+    if not count:
+        return np.empty(0, np.uint32), np.empty(0, spec.dtype.storage)
+    at: U32 = base.decode_all(section.parts["at"], Spec.of("U32", count), env)
+    if int(at[-1]) >= spec.count or (at[1:] <= at[:-1]).any():
+        raise Corrupt("patches do not stand in increasing order inside the array", rule="PLANES-2")
+    return at, base.decode_all(section.parts["values"], values_spec(count, spec), env)
 
 
 def _join(symbol: Section, plan: Plan, symbols: Symbols, env: Env, start: int, stop: int, rest: list[U8], out: UInts) -> None:
@@ -151,60 +176,10 @@ def _join(symbol: Section, plan: Plan, symbols: Symbols, env: Env, start: int, s
         env.backend.rans_join(job, lut, states, offsets, words, symbols, plan.split, rest, out)
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Elements split in one pass. planes: the top one packed when it has fewer than 8 bits. counts: of the tokens."""
-
-    tokens: U8
-    planes: list[U8]
-    counts: U64
-    base: int
-    zero: bool
-
-
-def split_tokens(x: UInts, split: Planes, env: Env, fixed: bool) -> tuple[Planes, Tokens | None]:
-    """Split into tokens that stand for all symbols, with more rest bits where 256 of them do not suffice (None if ``fixed``)."""
-    seen = sample(x)
-    symbol, _ = env.backend.split_planes(split, seen)
-    width = split.bits - split.rest
-    # A guess that leaves room for a few larger exponents than the sample has; the verb tells whether it was right.
-    base_ = max(0, min(int(symbol.max()) + (4 << width - 8), (1 << width) - 1) - 255) if width > 8 else 0
-    tokens = np.empty(x.size, np.uint8)
-    while True:
-        widths = [8] * (split.rest // 8) + [split.rest % 8] * (split.rest % 8 > 0)
-        planes = [np.empty(-(-x.size * width // 8), np.uint8) for width in widths]
-        counts, low, high = _split(x, split, base_, tokens, planes, widths, env)
-        if high < 256 and not base_:
-            return split, Tokens(tokens, planes, counts, 0, False)
-        if base_ < low and high - base_ < 256:
-            return split, Tokens(tokens, planes, counts, base_, True)
-        fewer = 0
-        while (high >> fewer) - (low >> fewer) + 1 > 255:
-            fewer += 1
-        if fewer and fixed:
-            return split, None
-        split = replace(split, rest=split.rest + fewer)
-        base_ = max(0, (low >> fewer) - 1) if high >> fewer > 255 else 0
-
-
-def _split(x: UInts, split: Planes, base_: int, tokens: U8, planes: list[U8], widths: list[int], env: Env) -> tuple[U64, int, int]:
-    """Run the verb on as many pieces as there are workers."""
-    step = -(-x.size // (env.parallel * RUN)) * RUN
-
-    def piece(a: int) -> tuple[U64, int, int]:
-        b = min(a + step, x.size)
-        rest = [plane[a * width // 8 : -(-b * width // 8)] for plane, width in zip(planes, widths, strict=True)]
-        return env.backend.split_tokens(split, x[a:b], base_, tokens[a:b], rest)
-
-    found = list(env.workers(piece, range(0, x.size, step)))
-    counts: U64 = np.sum([counts for counts, _, _ in found], axis=0, dtype=np.uint64)
-    return counts, min(low for _, low, _ in found), max(high for _, _, high in found)
-
-
-def _parts_of_tokens(found: Tokens, its: Spec, split: Planes, env: Env) -> dict[str, Part] | None:
+def _parts_of_tokens(found: Tokens, x: UInts, its: Spec, split: Planes, env: Env) -> dict[str, Part] | None:
     """Code symbols and rest planes; None when many exact zeros make the planes worth a closer look."""
     zeros = int(found.counts[0]) if found.zero or not split.rest else 0
-    if zeros > 0.02 * found.tokens.size:
+    if zeros > 0.02 * int(found.counts.sum()):
         return None
     codec = env.codecs["rans"]
     assert isinstance(codec, Rans)
@@ -212,49 +187,11 @@ def _parts_of_tokens(found: Tokens, its: Spec, split: Planes, env: Env) -> dict[
     for i, plane in enumerate(found.planes):
         packed = i == split.rest // 8
         parts[f"rest{i}"] = Section("bitpack", {"bits": split.rest % 8}, {"data": MemoryStream(plane)}) if packed else _rest(plane, env)
+    if found.strays.size:
+        at, values = found.strays.astype(np.uint32), x[found.strays]
+        parts["at"] = smallest(at, Spec.of("U32", at.size), env, zstd=False)
+        parts["values"] = smallest(values, Spec(DTYPES[f"U{8 * x.itemsize}"], (at.size,)), env, zstd=False)
     return parts
-
-
-def sample(x: UInts, count: int = SAMPLE) -> UInts:
-    """Take evenly spread runs of elements, at most about ``count`` of them."""
-    if x.size <= count:
-        return x
-    runs = count // RUN
-    step = (x.size - RUN) // (runs - 1)
-    return np.concatenate([x[i * step : i * step + RUN] for i in range(runs)])
-
-
-def choose_split(x: UInts, spec: Spec) -> tuple[int, int]:
-    """Choose rest bits and the place of the sign by the entropy of a sample: what costs next to nothing belongs to the rest."""
-    bits = 8 * spec.dtype.storage.itemsize
-    if not spec.dtype.mantissa or not x.size:
-        return max(0, bits - 8), 0
-    seen = sample(x)
-    kind = x.dtype.type
-    top = seen >> kind(bits - 1)
-    width = min(WIDEST, bits - 1)
-    # Counts of [upper bits without the sign, sign]; merging neighbours takes a mantissa bit away.
-    upper = (seen & kind((1 << bits - 1) - 1)) >> kind(bits - 1 - width)
-    counts = np.bincount(upper << kind(1) | top, minlength=2 << width).reshape(-1, 2)
-    best = (float("inf"), 0, 0)
-    for width in range(width, min(width, 6) - 1, -1):
-        unsigned = counts.sum(1)
-        best = min(best, _cost(unsigned, seen.size, x.size, bits, width, 1))
-        both = counts.min(1).sum() / seen.size
-        if both < 0.45:  # skewed: worth a look
-            best = min(best, _cost(counts.ravel(), seen.size, x.size, bits, width + 1, 2))
-        counts = counts.reshape(-1, 2, 2).sum(1)
-    return best[1], best[2]
-
-
-def _cost(counts: npt.NDArray[Any], seen: int, size: int, bits: int, width: int, sign: int) -> tuple[float, int, int]:
-    """Return (bits per element, rest, sign) of symbols of a width with these counts in a sample."""
-    used = int(np.count_nonzero(counts))
-    if used > 240 and width > 8:
-        return float("inf"), bits - width, sign
-    # A wider symbol pays for its table, for 12-bit frequencies, and for what a sample cannot see; 8 bits are the fastest.
-    cost = entropy(counts) / seen + bits - width + 10 * used / size + used / 30_000
-    return cost - (0.004 if width == 8 else 0), bits - width, sign
 
 
 def _rest(plane: U8, env: Env) -> Section:

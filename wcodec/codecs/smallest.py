@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.bitpack import spread
 from wcodec.codecs.const import is_constant
+from wcodec.coding.rans import Context, Job, Order
+from wcodec.coding.tables import Tables
 from wcodec.types import U8, Section, Spec, UInts
 
-SAMPLE = 1 << 20
-"""Bytes that zstd is tried on before it is let loose on a large array."""
+SAMPLE = 1 << 18
+"""Bytes of a large array that zstd is tried on."""
+BLOCK = 1 << 16
 FIXED = 96
 """Guess of the bytes that an entropy-coded section costs besides its symbols."""
 
@@ -30,34 +35,30 @@ def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
         return env.codecs["const"].encode(x, spec, env)
     base, width = spread(x)
     estimates = {"raw": x.nbytes, "bitpack": FIXED // 2 + x.size * width // 8}
-    if x.itemsize <= 4 and width <= 8 + 8 * (x.itemsize > 1) and env.codecs["rans"].suits(spec):
-        estimates["rans"] = FIXED + _entropy_bytes(x, base)
+    if width <= 8 and env.codecs["rans"].suits(spec):
+        estimates["rans"] = FIXED + _entropy_bytes(x, base, env)
+    if zstd:
+        estimates["zstd"] = zstd_estimate(x, env)
     best = min(estimates, key=lambda name: (estimates[name], name != "raw"))
     found = env.codecs[best].encode(x, spec, env)
-    if zstd and _compressible(x, env):
-        other = env.codecs["zstd"].encode(x, spec, env)
-        found = min(found, other, key=stored_size)
-    if best != "raw":
-        found = min(env.codecs["raw"].encode(x, spec, env), found, key=stored_size)
-    return found
+    return found if best == "raw" else min(env.codecs["raw"].encode(x, spec, env), found, key=stored_size)
 
 
-def _entropy_bytes(x: UInts, base: int) -> int:
-    counts = np.bincount((x - x.dtype.type(base)).astype(np.intp))
-    used = int((counts > 0).sum())
-    if used > 4096:
-        return 2**63
-    outside = 0 if counts.size <= 256 else int(np.sort(counts)[:-255].sum())
-    return int(entropy(counts) * 1.001 / 8) + used + 4 * outside + 100 * (x.size >> 16)
+def _entropy_bytes(x: UInts, base: int, env: Env) -> int:
+    if x.itemsize == 1:
+        job = Job(Order(x.size, x.size, 32, block=BLOCK), Context(), Tables(12, np.zeros((1, 256), np.uint16)))
+        counts: npt.NDArray[Any] = env.backend.rans_histogram(job, x)[0]
+    else:
+        counts = np.bincount((x - x.dtype.type(base)).astype(np.intp))
+    return int(entropy(counts) * 1.001 / 8) + int((counts > 0).sum()) + 100 * (x.size >> 16)
 
 
-def _compressible(x: UInts, env: Env) -> bool:
-    """Tell whether zstd is worth running on the whole array."""
+def zstd_estimate(x: UInts, env: Env) -> int:
+    """Return the bytes that zstd needs, for a large array by those of a sample."""
     data: U8 = x.view(np.uint8)
-    if data.size <= 2 * SAMPLE:
-        return True
-    step = data.size // 16 // 64 * 64
-    piece = SAMPLE // 16
-    sample = np.concatenate([data[at * step : at * step + piece] for at in range(16)])
-    coded = env.codecs["zstd"].encode(sample, Spec.of("U8", sample.size), env)
-    return stored_size(coded) < 0.98 * sample.size
+    seen = data
+    if data.size > 2 * SAMPLE:
+        step, piece = data.size // 16 // 64 * 64, SAMPLE // 16
+        seen = np.concatenate([data[at * step : at * step + piece] for at in range(16)])
+    coded = env.codecs["zstd"].encode(seen, Spec.of("U8", seen.size), env)
+    return stored_size(coded) * data.size // seen.size

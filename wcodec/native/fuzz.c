@@ -293,7 +293,7 @@ static void try_planes(void) {
     uint64_t counts[256] = {0}, sum = 0;
     uint32_t range[2] = {1u << 16, 0};
     wcodec_set_isa(isa);
-    wcodec_split_tokens(&split, x, count, tokens, rest, counts, range);
+    wcodec_split_tokens(&split, x, count, 1, tokens, rest, counts, range);
     for (int i = 0; i < 256; i++) sum += counts[i];
     check(sum == count && (count == 0 || range[0] > 0), "counts");
     if (range[0] > split.base && range[1] < split.base + 256 && range[0] > 0) { /* the tokens stand for the symbols */

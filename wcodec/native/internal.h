@@ -69,6 +69,7 @@ typedef struct {
   uint8_t *token;       /* where the next tokens go */
   const uint8_t *table; /* tables of the next symbols (classes) */
   uint8_t *trellis;     /* trellises of the next symbols */
+  int number;           /* of those decoded together */
   int bad;              /* rules broken so far */
   uint8_t tail[2 * WK_READ];
 } wk_stream;

@@ -25,8 +25,8 @@ void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t 
   wk_current()->join(&plain, symbol, symbol_bytes, rest, count, out);
 }
 
-void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint8_t *tokens,
-                         uint8_t *const *rest, uint64_t *counts, uint32_t *range) {
+void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint32_t every,
+                         uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint32_t *range) {
   const wk_kernels *kernels = wk_current();
   const uint32_t planes = (split->rest + 7) / 8, width = split->rest % 8,
                  symbol_bytes = 8 * split->bytes - split->rest > 8 ? 2 : 1;
@@ -40,7 +40,7 @@ void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t coun
     if (width) p[planes - 1] = top;
     kernels->split(split, (const uint8_t *)x + at * split->bytes, n, symbol, p);
     kernels->tokens(symbol, symbol_bytes, n, split->base, tokens + at, range);
-    wk_count(tokens + at, n, part);
+    if (at / WK_CHUNK % every == 0) wk_count(tokens + at, n, part);
     if (width) wcodec_pack_bits(top, 1, n, width, 0, rest[planes - 1] + at * width / 8);
     since += n;
     if (since >= 1u << 30) {

@@ -64,36 +64,52 @@ static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) 
   c->kernels->join(split, tokens, 1, rest, n, c->out + at * split->bytes);
 }
 
-/* Decode k blocks of one shape, from `block` on. Returns the rules broken by each, in found. */
+/* Decode symbols col ... last - 1 of a row of k blocks, a chunk at a time. */
+static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int k, int vector, uint32_t row,
+                       uint64_t col, uint64_t last) {
+  const wcodec_job *job = c->job;
+  const uint32_t trellises = wk_trellises(job), context = job->context;
+  const uint64_t chunk = c->split || context == WCODEC_CLASSES ? WK_CHUNK : last;
+  uint8_t tokens[2][WK_CHUNK], tables[2][WK_CHUNK];
+  for (; col < last; col += chunk) {
+    const uint64_t n = last - col < chunk ? last - col : chunk, whole = vector ? n / WK_GROUP : 0;
+    for (int i = 0; i < k; i++) {
+      const uint64_t at = element[i] + row * job->cols + col;
+      s[i].token = c->split ? tokens[i] : c->out + at;
+      s[i].table = tables[i];
+      if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
+      if (context == WCODEC_TRELLIS) s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
+    }
+    if (whole) c->kernels->decode(s, k, &c->model, whole);
+    for (int i = 0; i < k; i++) {
+      if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
+      if (c->split) join(c, element[i] + row * job->cols + col, tokens[i], n);
+    }
+  }
+}
+
+/* Decode k blocks with one number of rows, from `block` on. Returns the rules broken by each, in found. */
 static void decode_blocks(const call *c, uint64_t block, int k, int vector, int *found) {
   const wcodec_job *job = c->job;
-  const wk_shape shape = wk_shape_of(job, block);
-  const uint32_t trellises = wk_trellises(job), context = job->context;
-  const uint64_t chunk = c->split || context == WCODEC_CLASSES ? WK_CHUNK : shape.cols;
-  uint8_t tokens[2][WK_CHUNK], tables[2][WK_CHUNK];
-  uint64_t element[2];
+  const uint32_t trellises = wk_trellises(job);
+  uint64_t element[2], common = UINT64_MAX;
+  wk_shape shape[2];
   wk_stream s[2];
   for (int i = 0; i < k; i++) {
+    shape[i] = wk_shape_of(job, block + (uint64_t)i);
+    element[i] = shape[i].element;
     begin(c, block + (uint64_t)i, &s[i]);
-    element[i] = wk_shape_of(job, block + (uint64_t)i).element;
-    if (context == WCODEC_TRELLIS) memset(c->trellis + (size_t)i * trellises, 0, trellises);
+    s[i].number = i;
+    if (job->context == WCODEC_TRELLIS) memset(c->trellis + (size_t)i * trellises, 0, trellises);
+    if (shape[i].cols < common) common = shape[i].cols;
   }
-  for (uint32_t row = 0; row < shape.rows; row++)
-    for (uint64_t col = 0; col < shape.cols; col += chunk) {
-      const uint64_t n = shape.cols - col < chunk ? shape.cols - col : chunk, whole = vector ? n / WK_GROUP : 0;
-      for (int i = 0; i < k; i++) {
-        const uint64_t at = element[i] + row * job->cols + col;
-        s[i].token = c->split ? tokens[i] : c->out + at;
-        s[i].table = tables[i];
-        if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
-        if (context == WCODEC_TRELLIS) s[i].trellis = c->trellis + (size_t)i * trellises + (job->block ? 0 : col);
-      }
-      if (whole) c->kernels->decode(s, k, &c->model, whole);
-      for (int i = 0; i < k; i++) {
-        if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
-        if (c->split) join(c, element[i] + row * job->cols + col, tokens[i], n);
-      }
-    }
+  /* What all have goes side by side, in whole groups when some have more. */
+  if (k == 2 && shape[0].cols != shape[1].cols) common -= common % (4 * job->lanes);
+  for (uint32_t row = 0; row < shape[0].rows; row++) {
+    decode_run(c, s, element, k, vector, row, 0, common);
+    for (int i = 0; i < k; i++)
+      if (shape[i].cols > common) decode_run(c, s + i, element + i, 1, vector, row, common, shape[i].cols);
+  }
   for (int i = 0; i < k; i++) {
     int bad = s[i].at != s[i].end;
     for (uint32_t lane = 0; lane < job->lanes; lane++) bad |= s[i].x[lane] != WK_LOW;
@@ -111,7 +127,7 @@ static int decode(const call *c) {
     int k = 1, found[2] = {0, 0};
     if (vector && block + 1 < blocks) { /* two blocks in flight hide each other's latencies */
       wk_shape a = wk_shape_of(job, block), b = wk_shape_of(job, block + 1);
-      k += a.rows == b.rows && a.cols == b.cols;
+      k += a.rows == b.rows && (job->block || a.cols == b.cols);
     }
     decode_blocks(c, block, k, vector, found);
     for (int i = 0; i < k; i++) {

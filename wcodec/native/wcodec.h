@@ -117,12 +117,11 @@ WCODEC_API void wcodec_rans_histogram(const wcodec_job *job, const uint8_t *toke
 WCODEC_API void wcodec_split_planes(const wcodec_split *split, const void *x, uint64_t count, void *symbol,
                                     uint8_t *const *rest);
 
-/* Split x[count] into tokens max(symbol - split->base, 0) mod 256 and rest planes, the top one packed when it has fewer
- * than 8 bits (whatever split->packed is). Adds the number of every token to counts[256], lowers range[0] to the lowest
- * symbol above 0 and raises range[1] to the highest symbol; the caller sets them to 2^16 and 0 before the first call.
- */
-WCODEC_API void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint8_t *tokens,
-                                    uint8_t *const *rest, uint64_t *counts, uint32_t *range);
+/* Split x[count] into tokens max(symbol - base, 0) mod 256 and rest planes, the top one packed where split says so.
+ * Adds the tokens of every `every`-th run of 4096 to counts[256]. range[0], range[1]: lowest symbol above 0 and highest one
+ * so far; start with 2^8 or 2^16 (symbols of up to 8, or more bits) and 0. */
+WCODEC_API void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint32_t every,
+                                    uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint32_t *range);
 
 /* Join symbols of `symbol_bytes` bytes (1 or 2) with rest planes; base, zero and packed are not looked at. */
 WCODEC_API void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes,
