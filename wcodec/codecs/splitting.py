@@ -156,5 +156,6 @@ def _cost(counts: npt.NDArray[Any], seen: int, size: int, bits: int, width: int,
     span = int(used[-1] - used[0]) + 1 if used.size else 0
     # Every token needs one of 4,096 slots; those that are rarer waste about half of theirs. A wider symbol also has a longer table.
     rare = max(0, min(span, 255) - int((counts[1:] > seen >> 12).sum()))
-    cost = entropy(counts) / seen + bits - width + 0.7 * rare / 4096 + 10 * used.size / size + used.size / (2.8 * seen)
-    return cost - (0.004 if width == 8 else 0), bits - width, sign  # whole bytes are the fastest
+    cost = entropy(counts) / seen + bits - width + 0.7 * rare / 4096 + 10 * used.size / size + used.size / (1.39 * seen)
+    # Whole bytes are the fastest; a sign in the symbol must gain something.
+    return cost - 0.012 * (width == 8) + 0.01 * (sign == 2), bits - width, sign
