@@ -84,7 +84,7 @@ def pass_battery(codec: str, options: Mapping[str, Any], spec: Spec, x: UInts, w
             assert its == spec and section.codec == codec and bytes_of(section) == bytes_of(encoded[name])
             check(section, spec, env)
             assert same_bits(decoded(section, spec, env), x)
-            assert 1 <= unit(section, spec, env)
+            assert unit(section, spec, env) >= 1
             for start, stop in windows:
                 assert same_bits(decoded(section, spec, env, start, stop), x[start:stop])
 

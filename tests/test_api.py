@@ -121,7 +121,12 @@ def test_slices_read_what_numpy_reads(data):
     shape = tuple(data.draw(st.lists(st.integers(0, 9), max_size=4)))
     x = np.arange(np.prod(shape, dtype=int), dtype=np.uint32).reshape(shape)
     sides = st.none() | st.integers(-12, 12)
-    items = [st.builds(slice, sides, sides, st.none() | st.sampled_from([1, 2, 3, -1, -2])) | st.integers(-n, n - 1) if n else st.just(slice(None)) for n in shape]
+    items = [
+        st.builds(slice, sides, sides, st.none() | st.sampled_from([1, 2, 3, -1, -2])) | st.integers(-n, n - 1)
+        if n
+        else st.just(slice(None))
+        for n in shape
+    ]
     index = [data.draw(item) for item in items[: data.draw(st.integers(0, len(items)))]]
     if data.draw(st.booleans()):
         index.insert(data.draw(st.integers(0, len(index))), None)
@@ -155,7 +160,14 @@ def test_slices_decode_only_the_blocks_they_meet(tmp_path):
     x = (np.random.default_rng(0).geometric(0.3, spec.count) % 30).astype(np.uint8)
     for options, unit in (({"block": 512}, 512), ({"tile": (2, 128)}, 512), ({"block": 2048, "trellis": 4}, 2048)):
         one(tmp_path / "m", spec, CODECS["rans"].encode(x, spec, make_env(), **options), x)
-        for index, most in ((0, 1), (5, 1), (slice(8, 16), max(1, 2048 // unit)), ((63, 255), 1), (slice(None, None, 32), 2), ((slice(None), 3), 64 * 256 // unit)):
+        for index, most in (
+            (0, 1),
+            (5, 1),
+            (slice(8, 16), max(1, 2048 // unit)),
+            ((63, 255), 1),
+            (slice(None, None, 32), 2),
+            ((slice(None), 3), 64 * 256 // unit),
+        ):
             with wcodec.safe_open(tmp_path / "m", "np", threads=1) as opened:
                 opened.env.backend = Spy()
                 Spy.count = 0
@@ -212,7 +224,9 @@ def test_many_threads_read_one_file(files):
             if i < 8:
                 gate.wait(30)
             name = sorted(TENSORS)[i % len(TENSORS)]
-            return plain(opened.get_tensor(name)) == plain(TENSORS[name]) and len(opened.get_tensors()) == len(TENSORS) if i % 9 == 0 else True
+            return (
+                plain(opened.get_tensor(name)) == plain(TENSORS[name]) and len(opened.get_tensors()) == len(TENSORS) if i % 9 == 0 else True
+            )
 
         assert all(pool.map(read, range(64)))
 
@@ -232,7 +246,12 @@ def test_several_processes_read_one_file(files):
 def test_limits(tmp_path):
     spec, x = Spec.of("U8", 10**6), np.zeros(10**6, np.uint8)
     one(tmp_path / "m", spec, CODECS["const"].encode(x, spec, make_env()), x)
-    for call in (wcodec.numpy.load_file, wcodec.torch.load_file, wcodec.verify, lambda p, limits: wcodec.decode(p, tmp_path / "o", limits=limits)):
+    for call in (
+        wcodec.numpy.load_file,
+        wcodec.torch.load_file,
+        wcodec.verify,
+        lambda p, limits: wcodec.decode(p, tmp_path / "o", limits=limits),
+    ):
         with pytest.raises(LimitExceeded):
             call(tmp_path / "m", limits=Limits(decoded=10**6 - 1))
         call(tmp_path / "m", limits=Limits(decoded=10**6))

@@ -37,7 +37,10 @@ def small(folder, name="m.safetensors", **more):
     return folder / name
 
 
-@given(st.dictionaries(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=9), tensors(), max_size=4), st.booleans())
+@given(
+    st.dictionaries(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=9), tensors(), max_size=4),
+    st.booleans(),
+)
 @settings(max_examples=40)
 def test_files_come_back_byte_for_byte(tmp_path_factory, found, metadata):
     found.pop("__metadata__", None)
@@ -75,7 +78,13 @@ def test_headers_that_are_not_canonical(tmp_path, header):
 
 
 def test_the_same_bytes_however_they_are_made(tmp_path):
-    source = small(tmp_path, big=weights(1100, 4096), same=weights(30, 30), ids=torch.arange(70_000) // 3, u=torch.randint(0, 9, (90_000,), dtype=torch.uint8))
+    source = small(
+        tmp_path,
+        big=weights(1100, 4096),
+        same=weights(30, 30),
+        ids=torch.arange(70_000) // 3,
+        u=torch.randint(0, 9, (90_000,), dtype=torch.uint8),
+    )
     made = set()
     for i, options in enumerate(({"threads": 1}, {"threads": 2}, {"threads": 5}, {"threads": 2, "readback": False}, {})):
         wcodec.encode(source, tmp_path / f"{i}", **options)
@@ -98,7 +107,10 @@ def test_include(tmp_path):
     assert not back.same_file and list(safetensors.torch.load_file(tmp_path / "part")) == ["h.1.w"]
     assert wcodec.diff(source, source.with_suffix(".wcodec"), include=["h.*"]).same
     assert wcodec.diff(source, source.with_suffix(".wcodec")).only_a == ["w"]
-    for call in (lambda: wcodec.encode(source, tmp_path / "x", include=["z*"]), lambda: wcodec.decode(tmp_path / "m.wcodec", tmp_path / "x", include=["z*"])):
+    for call in (
+        lambda: wcodec.encode(source, tmp_path / "x", include=["z*"]),
+        lambda: wcodec.decode(tmp_path / "m.wcodec", tmp_path / "x", include=["z*"]),
+    ):
         with pytest.raises(wcodec.WcodecError, match="z\\*"):
             call()
     assert not (tmp_path / "x").exists()
@@ -147,7 +159,10 @@ def test_a_failed_encode_leaves_what_was_there(tmp_path, monkeypatch):
 
 def sharded(folder):
     folder.mkdir()
-    parts = {"model-00001-of-00002.safetensors": {"a": weights(30, 40), "b": torch.arange(9)}, "model-00002-of-00002.safetensors": {"c": weights(50, 30)}}
+    parts = {
+        "model-00001-of-00002.safetensors": {"a": weights(30, 40), "b": torch.arange(9)},
+        "model-00002-of-00002.safetensors": {"c": weights(50, 30)},
+    }
     for name, found in parts.items():
         safetensors.torch.save_file(found, folder / name)
     where = {tensor: name for name, found in parts.items() for tensor in found}
@@ -164,7 +179,11 @@ def test_sharded_folders(tmp_path, by_index):
     names = ["model-00001-of-00002.wcodec", "model-00002-of-00002.wcodec", "model.wcodec.index.json"]
     assert sorted(p.name for p in (tmp_path / "enc").iterdir()) == names and [row.name for row in report.tensors] == ["b", "a", "c"]
     index = json.loads((tmp_path / "enc" / names[2]).read_text())
-    assert set(index["shards"]) == set(names[:2]) and index["weight_map"]["c"] == names[1] and index["metadata"] == {"total_size": 5472, "x": [1]}
+    assert (
+        set(index["shards"]) == set(names[:2])
+        and index["weight_map"]["c"] == names[1]
+        and index["metadata"] == {"total_size": 5472, "x": [1]}
+    )
     encoded = tmp_path / "enc" / names[2] if by_index else tmp_path / "enc"
     assert wcodec.verify(encoded, deep=True).files == 2 and wcodec.inspect(encoded).files == 2
     assert wcodec.diff(source, encoded).same
@@ -234,7 +253,8 @@ def test_what_save_refuses(tmp_path):
     with pytest.raises(wcodec.EncodeError):
         wcodec.numpy.save({"a\n": np.zeros(2)})
     assert not list(tmp_path.iterdir())
-    assert wcodec.numpy.load(wcodec.numpy.save({"x": np.arange(6).reshape(2, 3).T, "y": np.arange(3).astype(">i4")}))["x"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    others = wcodec.numpy.load(wcodec.numpy.save({"x": np.arange(6).reshape(2, 3).T, "y": np.arange(3).astype(">i4")}))
+    assert others["x"].tolist() == [[0, 3], [1, 4], [2, 5]] and others["y"].tolist() == [0, 1, 2]
     both = wcodec.torch.load(wcodec.torch.save({"a": x[:2], "b": x[2:]}))
     assert both["a"].shape == both["b"].shape == (2, 6)
 
@@ -281,7 +301,9 @@ except ModuleNotFoundError:
 
 def test_without_torch(tmp_path):
     small(tmp_path)
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], capture_output=True, text=True, env=dict(os.environ), check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], capture_output=True, text=True, env=dict(os.environ), check=False
+    )
     assert done.stdout == "fine\n" and done.returncode == 0, done.stderr
 
 

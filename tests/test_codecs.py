@@ -28,7 +28,9 @@ def takes(codec: str, options, spec: Spec, x) -> bool:
         return x.size > 0
     if codec == "concat":
         half = spec.shape[0] // 2 if spec.shape else 0
-        odd = spec.dtype.bits < 8 and spec.count and any(n * spec.size * 8 // max(spec.shape[0], 1) % 8 for n in (half, spec.shape[0] - half))
+        odd = (
+            spec.dtype.bits < 8 and spec.count and any(n * spec.size * 8 // max(spec.shape[0], 1) % 8 for n in (half, spec.shape[0] - half))
+        )
         return bool(spec.shape) and not odd
     if codec == "rans" and spec.dtype.name in ("U16", "U32"):
         shift = options.get("bits", 0) + ("trellis" in options)
@@ -138,24 +140,29 @@ def altered(section: Section, **params) -> Section:
 BAD_PARAMS = {
     "const": ("CONST-1", {}, [{"value": None}, {"value": 7}, {"value": b""}, {"value": b"xy"}, {"value": "x"}]),
     "bitpack": (
-        "BITPACK-1", {}, [{"bits": 0}, {"bits": 9}, {"bits": None}, {"bits": "3"}, {"bits": True}, {"base": 256}, {"base": -1}, {"base": b""}],
+        "BITPACK-1", {},
+        [{"bits": 0}, {"bits": 9}, {"bits": None}, {"bits": "3"}, {"bits": True}, {"base": 256}, {"base": -1}, {"base": b""}],
     ),
-    "planes": ("PLANES-1", {}, [{"rest": 8}, {"rest": None}, {"rest": -1}, {"rest": False}, {"sign": 3}, {"sign": "no"}, {"patches": 0}, {"patches": 41}]),
+    "planes": (
+        "PLANES-1", {},
+        [{"rest": 8}, {"rest": None}, {"rest": -1}, {"rest": False}, {"sign": 3}, {"sign": "no"}, {"patches": 0}, {"patches": 41}],
+    ),
     "concat": (
         "CONCAT-1", {"codec": "raw"},
-        [{"lengths": None}, {"lengths": []}, {"lengths": [40, 1]}, {"lengths": [39]}, {"lengths": [-1, 41]}, {"lengths": ["4"]}, {"lengths": 40}],
+        [{"lengths": None}, {"lengths": []}, {"lengths": [40, 1]}, {"lengths": [39]}, {"lengths": [-1, 41]}, {"lengths": ["4"]},
+         {"lengths": 40}],
     ),
     "rans": (
         "RANS-1", {},
         [
-            {"precision": 7}, {"precision": 13}, {"precision": None}, {"precision": True}, {"lanes": 1}, {"lanes": 6}, {"lanes": -1}, {"block": 0},
-            {"block": 1025}, {"block": None}, {"tile": [4, 128]}, {"block": None, "tile": [4, 6]}, {"block": None, "tile": [0, 128]},
-            {"block": None, "tile": [2048, 128]}, {"block": None, "tile": [1]}, {"block": None, "tile": 5}, {"base": 2**32}, {"base": -1}, {"zero": 1},
-            {"bits": 0}, {"bits": 17}, {"escape": 256, "outliers": 0}, {"escape": 3}, {"outliers": 0}, {"escape": 3, "outliers": 2**32},
-            {"trellis": 1}, {"trellis": 9}, {"trellis": 2, "escape": 3, "outliers": 0}, {"trellis": 2, "classes": [1, 1], "map": b"\0"},
+            {"precision": 7}, {"precision": 13}, {"precision": None}, {"precision": True}, {"lanes": 1}, {"lanes": 6}, {"lanes": -1},
+            {"block": 0}, {"block": 1025}, {"block": None}, {"tile": [4, 128]}, {"block": None, "tile": [4, 6]},
+            {"block": None, "tile": [0, 128]}, {"block": None, "tile": [2048, 128]}, {"block": None, "tile": [1]}, {"block": None, "tile": 5},
+            {"base": 2**32}, {"base": -1}, {"zero": 1}, {"bits": 0}, {"bits": 17}, {"escape": 256, "outliers": 0}, {"escape": 3}, {"outliers": 0},
+            {"escape": 3, "outliers": 2**32}, {"trellis": 1}, {"trellis": 9}, {"trellis": 2, "escape": 3, "outliers": 0}, {"trellis": 2, "classes": [1, 1], "map": b"\0"},
             {"classes": [1, 1]}, {"map": b"\0"}, {"classes": [0, 1], "map": b""}, {"classes": [257, 1], "map": bytes(257)},
-            {"classes": [256, 17], "map": bytes(4352)}, {"classes": [2, 2], "map": bytes(3)}, {"classes": [1], "map": b"\0"}, {"table_size": -1},
-            {"table_size": 2**32},
+            {"classes": [256, 17], "map": bytes(4352)}, {"classes": [2, 2], "map": bytes(3)}, {"classes": [1], "map": b"\0"},
+            {"table_size": -1}, {"table_size": 2**32},
         ],
     ),
 }  # fmt: skip
@@ -201,7 +208,7 @@ def test_dtypes_that_a_codec_does_not_take():
     for dtype in DTYPES:
         spec = Spec.of(dtype, 16)
         x = fill(0, 0, spec)
-        for name, codec in CODECS.items():
+        for codec in CODECS.values():
             if not codec.suits(spec):
                 with pytest.raises(EncodeError):
                     codec.encode(x, spec, make_env(), **codec.examples[0])

@@ -194,9 +194,12 @@ def test_verify_notices_damage_below_checksums(tmp_path_factory, which, at, flip
 
 
 INTERESTING: list[Any] = [
-    0, 1, 2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 64, 127, 128, 255, 256, 257, 1024, 1025, 2**16, 2**17, 2**20, 2**24, 2**31, 2**32 - 1, 2**32, 2**40, 2**63,
-    2**64 - 1, -1, -(2**63), True, False, None, 1.5, "", "x", "rans", "raw", "planes", "zstd", "concat", "const", "bitpack", "F4", "U8", "U32", "C64",
-    b"", b"\0", bytes(3), bytes(255), bytes(300), [], [0], [1, 1], [2**31, 2], [2**40, 0], [0, 2**62], {}, {"ref": 0}, {"ref": 1}, {"codec": "raw"},
+    0, 1, 2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 64, 127, 128, 255, 256, 257, 1024, 1025, 2**16, 2**17, 2**20, 2**24, 2**31, 2**32 - 1, 2**32,
+    2**40, 2**63,
+    2**64 - 1, -1, -(2**63), True, False, None, 1.5, "", "x", "rans", "raw", "planes", "zstd", "concat", "const", "bitpack", "F4", "U8",
+    "U32", "C64",
+    b"", b"\0", bytes(3), bytes(255), bytes(300), [], [0], [1, 1], [2**31, 2], [2**40, 0], [0, 2**62], {}, {"ref": 0}, {"ref": 1},
+    {"codec": "raw"},
     ["requires"], ["x"],
 ]  # fmt: skip
 

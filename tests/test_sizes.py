@@ -129,7 +129,9 @@ def allowed(tensors, metadata=None) -> float:
     return source_size(tensors, metadata) + 0.001 * raw + 1024 + 256 * len(tensors)
 
 
-@given(st.dictionaries(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=30), tensors(), max_size=8))
+@given(
+    st.dictionaries(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=30), tensors(), max_size=8)
+)
 @settings(max_examples=50)
 def test_never_much_larger(found):
     found.pop("__metadata__", None)
@@ -155,7 +157,9 @@ def test_many_tiny_tensors(count):
     assert encoded_size(found) <= allowed(found)
 
 
-@given(st.lists(st.tuples(specs(), st.integers(0, len(KINDS) - 1)), max_size=5), st.dictionaries(st.text(max_size=200), st.text(max_size=200)))
+@given(
+    st.lists(st.tuples(specs(), st.integers(0, len(KINDS) - 1)), max_size=5), st.dictionaries(st.text(max_size=200), st.text(max_size=200))
+)
 @settings(max_examples=20)
 def test_metadata_and_equal_tensors(found, metadata):
     metadata = {key.encode("utf-8", "replace").decode(): value.encode("utf-8", "replace").decode() for key, value in metadata.items()}

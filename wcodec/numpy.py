@@ -98,6 +98,8 @@ def save(tensor_dict: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str
 def _tensors(tensor_dict: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[Spec, UInts]]:
     found: dict[str, tuple[Spec, UInts]] = {}
     for name, array in tensor_dict.items():
+        if array.dtype.byteorder == ">":
+            array = array.astype(array.dtype.newbyteorder("<"))
         spec = spec_of(array)
         found[name] = spec, np.ascontiguousarray(array).reshape(-1).view(spec.dtype.storage)
     return found
