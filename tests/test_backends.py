@@ -441,3 +441,22 @@ def test_isa_variable_reaches_the_library() -> None:
     environment = {"WCODEC_ISA": "scalar", "PYTHONPATH": ":".join(p for p in sys.path if p)}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "scalar"
+
+
+@needs_native
+@given(st.integers(8, 12), st.integers(1, 3), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_read_tables(precision: int, count: int, seed: int, damage: bool) -> None:
+    rng = np.random.default_rng(seed)
+    counts = np.stack([rng.integers(0, 50, 256) * (rng.random(256) < rng.random() ** 2) for _ in range(count)]).astype(np.uint64)
+    data = np.frombuffer(Tables.fit(counts, precision).pack() + b"\x55\xaa", np.uint8).copy()
+    if damage:
+        data[rng.integers(data.size)] ^= 1 << rng.integers(8)
+    made: list[Any] = []
+    for backend in (ORACLE, *each()):
+        try:
+            tables, used, lut = backend.read_tables(data, count, precision)
+            made.append((used, tables.frequencies.tobytes(), lut.tobytes()))
+        except Corrupt as error:
+            made.append((error.rule,))
+    assert all(found == made[0] for found in made)

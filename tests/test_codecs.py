@@ -157,9 +157,10 @@ BAD_PARAMS = {
         [
             {"precision": 7}, {"precision": 13}, {"precision": None}, {"precision": True}, {"lanes": 1}, {"lanes": 6}, {"lanes": -1},
             {"block": 0}, {"block": 1025}, {"block": None}, {"tile": [4, 128]}, {"block": None, "tile": [4, 6]},
-            {"block": None, "tile": [0, 128]}, {"block": None, "tile": [2048, 128]}, {"block": None, "tile": [1]}, {"block": None, "tile": 5},
-            {"base": 2**32}, {"base": -1}, {"zero": 1}, {"bits": 0}, {"bits": 17}, {"escape": 256, "outliers": 0}, {"escape": 3}, {"outliers": 0},
-            {"escape": 3, "outliers": 2**32}, {"trellis": 1}, {"trellis": 9}, {"trellis": 2, "escape": 3, "outliers": 0}, {"trellis": 2, "classes": [1, 1], "map": b"\0"},
+            {"block": None, "tile": [0, 128]}, {"block": None, "tile": [2048, 128]}, {"block": None, "tile": [1]},
+            {"block": None, "tile": 5}, {"base": 2**32}, {"base": -1}, {"zero": 1}, {"bits": 0}, {"bits": 17},
+            {"escape": 256, "outliers": 0}, {"escape": 3}, {"outliers": 0}, {"escape": 3, "outliers": 2**32}, {"trellis": 1},
+            {"trellis": 9}, {"trellis": 2, "escape": 3, "outliers": 0}, {"trellis": 2, "classes": [1, 1], "map": b"\0"},
             {"classes": [1, 1]}, {"map": b"\0"}, {"classes": [0, 1], "map": b""}, {"classes": [257, 1], "map": bytes(257)},
             {"classes": [256, 17], "map": bytes(4352)}, {"classes": [2, 2], "map": bytes(3)}, {"classes": [1], "map": b"\0"},
             {"table_size": -1}, {"table_size": 2**32},

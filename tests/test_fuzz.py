@@ -64,6 +64,13 @@ def small() -> bytes:
         writer.add("shared", spec, shared, digest(tokens.astype(np.uint8)))
         add("zstd", "I8", (90,), np.arange(90) // 9, "zstd")
         add("planes", "BF16", (6, 50), (rng.standard_normal(300).astype(np.float32).view(np.uint32) >> 16), "planes")
+        x = (tokens + 118 << 7).astype(np.uint16)
+        strays = {"at": np.array([3, 139], np.uint32), "values": np.array([1, 65535], np.uint16)}
+        section = CODECS["planes"].encode(x, Spec.of("BF16", 140), env, rest=7, sign=0)
+        parts = {name: CODECS["raw"].encode(its, Spec.of(f"U{8 * its.itemsize}", 2), env) for name, its in strays.items()}
+        x[strays["at"]] = strays["values"]
+        patched = Section("planes", {**section.params, "patches": 2}, {**section.parts, **parts})
+        writer.add("patched", Spec.of("BF16", 140), patched, digest(x))
         add("concat", "U16", (9, 10), np.arange(90), "concat", codec="bitpack")
         add("big", "U8", (300,), rng.integers(0, 256, 300), "raw")
         writer.add_alias("tied", 0, True)

@@ -134,6 +134,12 @@ def test_worked_examples(name):
         if "data" in section.parts:
             with made.parts["data"].read(0, made.parts["data"].size) as its:
                 assert its.tobytes() == data[0]
+    if name == "planes":
+        symbol = raw(np.array([254, 255], "<u2").tobytes())
+        other = Section("planes", {"rest": 7, "sign": 2}, {"symbol": symbol, "rest0": raw(bytes(2))})
+        assert "symbols 254, 255; rest0 0, 0" in text and "With rest 7, sign 2" in text
+        check(other, spec, make_env())
+        assert same_bits(decoded(other, spec, make_env()), np.array(values, np.uint16))
     if name == "rans":
         pieces = b"".join(data[1:5])
         assert pieces == data[0], "the explanation goes through all bytes in order"

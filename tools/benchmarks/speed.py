@@ -62,7 +62,7 @@ def decode(setup: Setup, report: Report) -> None:
             f"decode {path.stem}",
             ("codec", "threads", "MB/s", "memcpy GB/s", "x memcpy", "x zipnn"),
             rows,
-            "wcodec: open the file, read and check it, decode every tensor into reused arrays.\n"
+            "wcodec: from an open file in memory, checksums checked, every tensor into reused arrays.\n"
             "Peers: from one buffer in memory to one in reused heap.",
         )
         one = seconds.get(("wcodec", 1))

@@ -145,8 +145,15 @@ class Opened:
         self.decode_into({name: flat})
         return self._framework.wrap(flat, spec) if out is None else out
 
-    def get_tensors(self, names: Sequence[str] | None = None) -> dict[str, Any]:
-        """Decode several tensors (default: all) with all threads. Tied names give one array, other equal names one each."""
+    def get_tensors(self, names: Sequence[str] | None = None, out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Decode several tensors (default: all) with all threads. Tied names give one array, other equal names one each.
+
+        out: name → array to decode into, for each of the names, as in ``get_tensor``.
+        """
+        if out is not None:
+            names = list(out) if names is None else names
+            self.decode_into({name: self._framework.flat(out[name], self.record(name).spec) for name in names})
+            return {name: out[name] for name in names}
         names = self.offset_keys() if names is None else names
         chosen = set(names)
         first: dict[int, str] = {}

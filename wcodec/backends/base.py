@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wcodec.coding import bits, floats, rans
+from wcodec.coding.tables import Tables
 from wcodec.types import U8, U32, U64, UInts
 
 COUNTED = 4096
@@ -44,6 +45,11 @@ class Backend:
     """
 
     name = "numpy"
+
+    def read_tables(self, data: U8, count: int, precision: int) -> tuple[Tables, int, U32]:
+        """Parse tables; returns them, the bytes used, and their look-up. Raises Corrupt [E-1, E-2]."""
+        tables, used = Tables.unpack(data.tobytes(), count, precision)
+        return tables, used, tables.lut()
 
     def rans_histogram(self, job: rans.Job, tokens: U8) -> U64:
         """Count the tokens of a window per table, [tables, 256]; job.tables is not looked at."""

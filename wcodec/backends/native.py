@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from wcodec.backends.base import Backend, Planes, Symbols
 from wcodec.coding import rans
+from wcodec.coding.tables import Tables
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, UInts
 
-ABI = 3
+ABI = 4
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -52,6 +53,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_set_isa": (c_int, (c_int,)),
     "wcodec_decode_scratch": (_N, (POINTER(_Job),)),
     "wcodec_encode_scratch": (_N, (POINTER(_Job),)),
+    "wcodec_read_tables": (_N, (_P, _N, _I, _I, _P, _P)),
     "wcodec_rans_decode": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, _P)),
     "wcodec_rans_join": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, POINTER(_Split), _P, _P)),
     "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _P)),
@@ -99,6 +101,12 @@ class NativeBackend(Backend):
             raise BackendUnavailable(f"WCODEC_ISA is {cap!r}, not one of {', '.join(ISAS)}")
         self._isa = self._library.wcodec_set_isa(ISAS.index(cap))
         return self.isa
+
+    def read_tables(self, data: U8, count: int, precision: int) -> tuple[Tables, int, U32]:
+        """Parse tables; returns them, the bytes used, and their look-up. Raises Corrupt [E-1, E-2]."""
+        frequencies, lut = np.empty((count, 256), np.uint16), np.empty(count << precision, np.uint32)
+        used = self._library.wcodec_read_tables(_at(data), data.size, count, precision, _at(frequencies), _at(lut))
+        return (Tables(precision, frequencies), used, lut) if used else super().read_tables(data, count, precision)
 
     def rans_histogram(self, job: rans.Job, tokens: U8) -> U64:
         """Count the tokens of a window per table, [tables, 256]; job.tables is not looked at."""

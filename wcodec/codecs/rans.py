@@ -15,7 +15,7 @@ from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
 from wcodec.codecs.params import blob, flag, uint, uints
 from wcodec.coding import tokens
 from wcodec.coding.rans import LOW, Context, Job, Order
-from wcodec.coding.tables import Tables, checked_tables
+from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, U8, U32, U64, MemoryStream, Part, Section, Spec, UInts
@@ -262,12 +262,15 @@ def _read_head(section: Section, spec: Spec, env: Env, w: Wire) -> Head:
     stream, blocks = stream_of(section, "data"), w.order.blocks
     fixed = 4 * max(blocks - 1, 0) + 4 * blocks * w.order.lanes
     with stream.read(0, min(stream.size, fixed + (WIDEST_TABLE * w.tables if w.table_size is None else 0))) as view:
-        start = view.tobytes()
+        start = view.copy()  # lengths and tables are checked in private memory
     if w.table_size is None:
-        tables, used = Tables.unpack(start[: WIDEST_TABLE * w.tables], w.tables, w.precision)
+        tables, used, lut = env.backend.read_tables(start[: WIDEST_TABLE * w.tables], w.tables, w.precision)
     else:
         shared = base.decode_all(section.parts["tables"], Spec.of("U8", w.table_size), env)
-        tables, used = checked_tables(shared, w.tables, w.precision), 0
+        tables, used, lut = env.backend.read_tables(shared, w.tables, w.precision)
+        if used != shared.size:
+            raise Corrupt(f"{shared.size} bytes of entropy tables, {used} used", rule="E-1")
+        used = 0
     words_at = used + fixed
     if words_at > stream.size or (stream.size - words_at) % 2 or (stream.size - words_at) // 2 >= 2**32:
         raise Corrupt(f"entropy stream of {stream.size} bytes, {words_at} before its words", rule="E-3")
@@ -287,7 +290,7 @@ def _read_head(section: Section, spec: Spec, env: Env, w: Wire) -> Head:
         if int(total[-1]) != w.outliers:
             raise Corrupt(f"escapes of the blocks sum to {int(total[-1])}, not {w.outliers}", rule="RANS-3")
         escapes = total.astype(np.uint32)
-    return Head(job, tables.lut(), states, offsets, words_at, escapes)
+    return Head(job, lut, states, offsets, words_at, escapes)
 
 
 def _read_context(section: Section, spec: Spec, env: Env, w: Wire) -> Context:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.errors import Corrupt
-from wcodec.types import U8, U32, U64
+from wcodec.types import U32, U64
 
 UNUSED = bytes(3)
 """Wire form of a table that no symbol uses."""
@@ -120,11 +120,3 @@ def _fit(counts: U64, precision: int) -> npt.NDArray[np.uint16]:
         f[np.argmin(np.where(f > 1, weight / (2 * f - 1), np.inf))] -= 1
     out[tokens] = f
     return out
-
-
-def checked_tables(data: U8, count: int, precision: int) -> Tables:
-    """Parse tables that must fill data exactly (a shared table part). Raises Corrupt [E-1, E-2]."""
-    tables, used = Tables.unpack(data.tobytes(), count, precision)
-    if used != data.size:
-        raise Corrupt(f"{data.size} bytes of entropy tables, {used} used", rule="E-1")
-    return tables

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 3
+#define WCODEC_ABI 4
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -82,6 +82,12 @@ WCODEC_API uint64_t wcodec_blocks(const wcodec_job *job);
 /* Bytes of scratch that decoding, encoding and counting of this window need. */
 WCODEC_API uint64_t wcodec_decode_scratch(const wcodec_job *job);
 WCODEC_API uint64_t wcodec_encode_scratch(const wcodec_job *job);
+
+/* Read tables from their bytes: frequencies [tables][256] and the look-up [tables << precision] that decoding takes.
+ * Returns the bytes that they take, 0 when one breaks a rule of entropy.md section 1.
+ */
+WCODEC_API uint64_t wcodec_read_tables(const uint8_t *data, uint64_t size, uint32_t tables, uint32_t precision,
+                                       uint16_t *frequencies, uint32_t *lut);
 
 /* Decode a window into out[count], in element order.
  *
