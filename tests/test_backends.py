@@ -306,7 +306,14 @@ def test_floats(split: Planes) -> None:
 
 
 @needs_native
-@given(st.sampled_from(splits()), st.integers(0, 9000), st.integers(0, 2**16 - 1), st.sampled_from([1, 2, 4]), st.booleans(), st.integers(0, 2**32))
+@given(
+    st.sampled_from(splits()),
+    st.integers(0, 9000),
+    st.integers(0, 2**16 - 1),
+    st.sampled_from([1, 2, 4]),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
 @settings(max_examples=200, deadline=None)
 def test_split_tokens(split: Planes, count: int, base: int, every: int, zeros: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)

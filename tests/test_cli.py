@@ -396,3 +396,12 @@ def test_processes(folder):
 def test_help_imports_little():
     code = "import sys; from wcodec.cli import main; main(['--help']); sys.exit('numpy' in sys.modules or 'rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_limit(run):
+    """A tiny file may not claim gigabytes, unless it is told so."""
+    with ContainerWriter("zeros.wcodec") as writer:
+        writer.add("zeros", Spec.of("U8", 2 << 30), Section("const", {"value": b"\0"}), bytes(32))
+    assert run("decode", "zeros.wcodec")[0] == 3 and not Path("zeros.safetensors").exists()
+    assert run("verify", "--limit", "3 potatoes", "zeros.wcodec")[0] == 2
+    assert run("verify", "--limit", "3GB", "zeros.wcodec")[0] == 0

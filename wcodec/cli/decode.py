@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wcodec.cli.errors import reporting
-from wcodec.cli.options import Backend, Force, Globs, Jobs, Json, Kernels, NoProgress, Out, within
+from wcodec.cli.options import Backend, Force, Globs, Jobs, Json, Kernels, Limit, NoProgress, Out, limits, within
 from wcodec.cli.progress import Bar
 from wcodec.cli.text import counted, emit, human, say
 
@@ -31,6 +31,7 @@ def run(
     tensor: Globs = None,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
+    limit: Limit = None,
     force: Force = False,
     json: Json = False,
     no_progress: NoProgress = False,
@@ -41,12 +42,13 @@ def run(
 
     The digest of every tensor is checked before the file gets its name. A run that fails or is stopped leaves no file.
     """
-    target = within(out, src, ".safetensors")
+    target, bound = within(out, src, ".safetensors"), limits(limit)
     with reporting(src, json, target=target or src.parent):
         from wcodec.api.decoder import decode
 
         with Bar(src.name, not no_progress) as bar:
-            report = decode(src, target, include=tensor or (), threads=jobs or None, kernels=backend.value, force=force, progress=bar)
+            options: dict[str, Any] = {"threads": jobs or None, "kernels": backend.value, "limits": bound, "force": force, "progress": bar}
+            report = decode(src, target, include=tensor or (), **options)
         if json:
             emit(report.to_json())
         else:

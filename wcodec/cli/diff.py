@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wcodec.cli.errors import BAD, GOOD, reporting
-from wcodec.cli.options import Backend, Globs, Jobs, Json, Kernels, NoProgress
+from wcodec.cli.options import Backend, Globs, Jobs, Json, Kernels, Limit, NoProgress, limits
 from wcodec.cli.progress import Bar
 from wcodec.cli.text import counted, emit, say
 from wcodec.errors import WcodecError
@@ -32,6 +32,7 @@ def run(
     tensor: Globs = None,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
+    limit: Limit = None,
     json: Json = False,
     no_progress: NoProgress = False,
 ) -> None:
@@ -41,11 +42,12 @@ def run(
 
     The exit code is 0 when all tensors are the same and 1 when any differs. Metadata is mentioned, but does not count.
     """
+    bound = limits(limit)
     with reporting(a, json, other=b):
         from wcodec.api.checks import diff
 
         with Bar("comparing", not no_progress) as bar:
-            report = diff(a, b, include=tensor or (), threads=jobs or None, kernels=backend.value, progress=bar)
+            report = diff(a, b, include=tensor or (), threads=jobs or None, kernels=backend.value, limits=bound, progress=bar)
         if tensor and report.same and not report.same_count:
             raise WcodecError(f"no tensor matches {', '.join(tensor)}")
         if json:

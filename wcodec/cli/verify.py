@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from glob import glob
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wcodec.cli.errors import BAD, GOOD, UNTOLD, Failure, reporting
-from wcodec.cli.options import Backend, Jobs, Json, Kernels, NoProgress
+from wcodec.cli.options import Backend, Jobs, Json, Kernels, Limit, NoProgress, limits
 from wcodec.cli.progress import Bar
 from wcodec.cli.text import counted, emit, human, say
 from wcodec.errors import WcodecError
+
+if TYPE_CHECKING:
+    from wcodec.types import Limits
 
 EXAMPLES = """\b
 Examples:
@@ -34,6 +37,7 @@ def run(
     deep: Annotated[bool, typer.Option("--deep", help="Decode every tensor too, and compare its digest.")] = False,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
+    limit: Limit = None,
     json: Json = False,
     no_progress: NoProgress = False,
 ) -> None:
@@ -42,7 +46,7 @@ def run(
     Prints a line for each file and goes on after a bad one. The exit code is the worst of all: 1 if any file is damaged, else
     3 if any could not be checked, else 0.
     """
-    verify = _Verify(deep, jobs or None, backend.value, not no_progress)
+    verify = _Verify(deep, jobs or None, backend.value, limits(limit), not no_progress)
     found: list[Verdict] = []
     with reporting(None, json):
         for verdict in (verdict for pattern in files for verdict in verify.all_of(pattern)):
@@ -64,6 +68,7 @@ class _Verify:
     deep: bool
     jobs: int | None
     backend: str
+    limits: Limits | None
     bar: bool
 
     def all_of(self, pattern: str) -> Iterator[Verdict]:
@@ -87,7 +92,7 @@ class _Verify:
         from wcodec.api.checks import verify
 
         with Bar(path.name, self.bar) as bar:
-            report = verify(path, deep=self.deep, threads=self.jobs, kernels=self.backend, progress=bar)
+            report = verify(path, deep=self.deep, threads=self.jobs, kernels=self.backend, limits=self.limits, progress=bar)
         return {"good": True} | report.to_json()
 
 
