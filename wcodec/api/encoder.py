@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from wcodec.api.work import make_env, make_pool, ordered, pieces, thread_count
 from wcodec.codecs import Env, check, decode
 from wcodec.container import shards
 from wcodec.container.records import TensorRecord
-from wcodec.container.safetensors import SafetensorsFile, canonical_header
+from wcodec.container.safetensors import Entry, SafetensorsFile, canonical_header
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError
 from wcodec.recipe import Recipe, get_recipe
@@ -43,57 +43,53 @@ LARGE = 1 << 23
 class Source(Protocol):
     """Tensors in stored order, read one at a time."""
 
-    @property
-    def names(self) -> Sequence[str]: ...
+    names: Sequence[str]
+
     def spec(self, index: int) -> Spec: ...
     def read(self, index: int, env: Env, stack: ExitStack) -> UInts: ...
-    def same_storage(self, index: int) -> int | None: ...
+    def tied(self, index: int) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
 class FileSource:
-    """The tensors of a safetensors file whose names match a glob (all without globs)."""
+    """Tensors of a safetensors file."""
 
-    file: SafetensorsFile
-    chosen: Sequence[int]
-
-    @property
-    def names(self) -> Sequence[str]:
-        return [self.file.entries[i].name for i in self.chosen]
+    def __init__(self, file: SafetensorsFile, entries: Sequence[Entry]) -> None:
+        self._file, self._entries = file, entries
+        self.names: Sequence[str] = [entry.name for entry in entries]
 
     def spec(self, index: int) -> Spec:
-        return self.file.entries[self.chosen[index]].spec
+        """Return dtype and shape."""
+        return self._entries[index].spec
 
     def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
-        entry = self.file.entries[self.chosen[index]]
+        """Read the storage elements into memory that the stack gives back."""
+        entry = self._entries[index]
         out = stack.enter_context(env.borrow(entry.spec.count, entry.spec.dtype.storage))
-        self.file.read(entry, 0, entry.spec.size, out.view(np.uint8))
+        self._file.read(entry, 0, entry.spec.size, out.view(np.uint8))
         return out
 
-    def same_storage(self, index: int) -> int | None:
-        return None
+    def tied(self, index: int) -> bool:
+        """Files do not say what was shared."""
+        return False
 
 
-@dataclass(frozen=True, slots=True)
 class MemorySource:
-    """Tensors in memory. tied: name → name whose storage it shares."""
+    """Tensors in memory; tied: names that share another's storage."""
 
-    tensors: Mapping[str, tuple[Spec, UInts]]
-    tied: Mapping[str, str]
-
-    @property
-    def names(self) -> Sequence[str]:
-        return list(self.tensors)
+    def __init__(self, tensors: Mapping[str, tuple[Spec, UInts]], names: Sequence[str], tied: Container[str]) -> None:
+        self._tensors, self._tied, self.names = tensors, tied, names
 
     def spec(self, index: int) -> Spec:
-        return self.tensors[self.names[index]][0]
+        """Return dtype and shape."""
+        return self._tensors[self.names[index]][0]
 
     def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
-        return self.tensors[self.names[index]][1]
+        """Return the storage elements."""
+        return self._tensors[self.names[index]][1]
 
-    def same_storage(self, index: int) -> int | None:
-        owner = self.tied.get(self.names[index])
-        return None if owner is None else self.names.index(owner)
+    def tied(self, index: int) -> bool:
+        """Tell whether the tensor shares another's storage."""
+        return self.names[index] in self._tied
 
 
 def encode(
@@ -158,16 +154,15 @@ def _encode_folder(path: Path, target: Path | None, job: _Job, progress: Progres
 def _encode_file(path: Path, out: Path, job: _Job, progress: Progress | None, done: int, total: int) -> EncodeReport:
     began = time.perf_counter()
     with SafetensorsFile(path) as file:
-        chosen = [i for i, e in enumerate(file.entries) if matches(e.name, job.include)]
-        if not chosen and job.include:
+        entries = [entry for entry in file.entries if matches(entry.name, job.include)]
+        if not entries and job.include:
             raise EncodeError(f"no tensor matches {', '.join(job.include)}")
-        entries = [file.entries[i] for i in chosen]
         header = None
-        if len(chosen) == len(file.entries):
+        if len(entries) == len(file.entries):
             items = [(e.name, e.spec) for e in entries]
             header = None if canonical_header(items, file.metadata) == file.header_bytes else file.header_bytes
         with _writer(out, file.metadata, header, job) as writer:
-            rows = _write(FileSource(file, chosen), writer, job, progress, done, total)
+            rows = _write(FileSource(file, entries), writer, job, progress, done, total)
             size = writer.close()
     seconds = time.perf_counter() - began
     return EncodeReport(str(path), str(out), path.stat().st_size, size, seconds, job.readback, all(row.lossless for row in rows), rows)
@@ -192,7 +187,7 @@ def encode_tensors(
     """
     job = _Job(get_recipe(recipe), recipe, (), thread_count(threads), kernels, readback, force)
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
-    source = MemorySource({name: tensors[name] for name in names}, tied or {})
+    source = MemorySource(tensors, names, tied or {})
     with _writer(target, metadata, None, job) as writer:
         rows = _write(source, writer, job, progress, 0, sum(spec.size for spec, _ in tensors.values()))
         writer.close()
@@ -230,8 +225,7 @@ def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progres
             with coded.stack, inside(names[coded.index]):
                 first = seen.setdefault((coded.spec, coded.digest), coded.index)
                 if first != coded.index:
-                    tied = source.same_storage(coded.index) is not None
-                    writer.add_alias(names[coded.index], first, tied)
+                    writer.add_alias(names[coded.index], first, source.tied(coded.index))
                     row = rows[first]
                     rows.append(TensorRow(names[coded.index], row.dtype, row.shape, "alias", 0, row.raw_size, True, row.digest, row.name))
                 else:

@@ -37,9 +37,10 @@ def suffix_of(path: Path) -> str:
     if path.name.endswith(".index.json"):
         return shards.WCODEC if path.name.endswith(f"{shards.WCODEC}.index.json") else shards.SAFETENSORS
     with path.open("rb") as file:
-        head = file.read(len(MAGIC))
+        head = file.read(9)
     # Anything that is not plainly safetensors goes to the wcodec reader, whose message says what the file looks like.
-    return shards.SAFETENSORS if head != MAGIC and path.suffix == shards.SAFETENSORS else shards.WCODEC
+    plain = not head.startswith(MAGIC) and (path.suffix == shards.SAFETENSORS or head[8:] == b"{")
+    return shards.SAFETENSORS if plain else shards.WCODEC
 
 
 def matches(name: str, include: Sequence[str]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Mapping
 from itertools import accumulate
 from math import lcm
 from typing import Any, ClassVar
@@ -31,11 +32,15 @@ class Concat(Codec):
         return {str(i): Spec(spec.dtype, (length, *spec.shape[1:])) for i, length in enumerate(lengths)}
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        for part, its, begin, end in _extents(section, spec):
+        extents = _extents(section, spec)
+        first = bisect_left(extents, start, key=lambda extent: extent[3])
+        for part, its, begin, end in extents[first:]:
             low, high = max(start, begin), min(stop, end)
+            if begin > stop:
+                break
             if low < high:
                 base.decode(part, its, env, low - begin, high - begin, out[low - start : high - start])
-            elif begin == end:
+            elif begin == end:  # nothing to decode, but something to check
                 base.decode(part, its, env, 0, 0, out[:0])
 
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
@@ -56,9 +61,12 @@ class Concat(Codec):
         return Section("concat", {"lengths": list(lengths)}, parts)
 
 
-def _extents(section: Section, spec: Spec) -> Iterator[tuple[Part, Spec, int, int]]:
-    """Yield every part with its spec and its flat range of storage elements."""
-    specs = [Spec(spec.dtype, (length, *spec.shape[1:])) for length in section.params["lengths"]]
-    ends = list(accumulate(its.count for its in specs))
-    for i, (its, end) in enumerate(zip(specs, ends, strict=True)):
-        yield section.parts[str(i)], its, end - its.count, end
+def _extents(section: Section, spec: Spec) -> list[tuple[Part, Spec, int, int]]:
+    """Return every part with its spec and its flat range of storage elements, worked out once."""
+    found: list[tuple[Part, Spec, int, int]] | None = section.memo.get("extents")
+    if found is None:
+        specs = [Spec(spec.dtype, (length, *spec.shape[1:])) for length in section.params["lengths"]]
+        ends = accumulate(its.count for its in specs)
+        found = [(section.parts[str(i)], its, end - its.count, end) for i, (its, end) in enumerate(zip(specs, ends, strict=True))]
+        section.memo["extents"] = found
+    return found

@@ -13,7 +13,7 @@ from wcodec.codecs.base import Env
 from wcodec.codecs.smallest import entropy
 from wcodec.types import U8, U64, Spec, UInts
 
-SAMPLE = 1 << 14
+SAMPLE = 1 << 15
 RUN = 1 << 10
 WIDEST = 11
 """Bits of the widest symbol that is considered, without the sign."""
@@ -135,12 +135,13 @@ def choose_split(x: UInts, spec: Spec) -> tuple[int, int]:
     seen = sample(x)
     kind = x.dtype.type
     top = seen >> kind(bits - 1)
-    widest = min(WIDEST, bits - 1)
+    # The exponent and two mantissa bits, or four where the exponent is short.
+    widest = min(spec.dtype.exponent + (2 if spec.dtype.exponent >= 8 else 4), WIDEST, bits - 1)
     # Counts of [upper bits without the sign, sign]; merging neighbours takes a mantissa bit away.
     upper = (seen & kind((1 << bits - 1) - 1)) >> kind(bits - 1 - widest)
     counts = np.bincount(upper << kind(1) | top, minlength=2 << widest).reshape(-1, 2)
     best = (float("inf"), 0, 0)
-    for width in range(widest, min(widest, 6) - 1, -1):
+    for width in range(widest, max(widest - 3, 0), -1):
         unsigned = counts.sum(1)
         best = min(best, _cost(unsigned, seen.size, x.size, bits, width, 1))
         both = counts.min(1).sum() / seen.size
