@@ -21,7 +21,7 @@ from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, U8, U32, U64, MemoryStream, Part, Section, Spec, UInts
 
 BLOCK = 1 << 16
-"""Symbols of a block, about: its 100 bytes are then 0.1 % of a BF16 tensor's. Their number is even, as decoders run two at once."""
+"""Symbols of a block, about: its 100 bytes are then 0.1 % of a BF16 tensor's. Decoders run two or four at once."""
 WIDEST_TABLE = 514
 PARAMS = (
     "precision", "lanes", "block", "tile", "base", "zero", "bits", "escape", "outliers", "trellis", "classes", "map", "table_size",
@@ -318,7 +318,8 @@ def _order(count: int, cols: int, options: Mapping[str, Any]) -> Order:
         lanes = 5 if count >= 8192 or "tile" in options else 2 if count >= 256 else 0
     if "tile" in options:
         return Order(count, cols, 1 << lanes, tile=options["tile"])
-    block = options.get("block") or -(-count // max(1, 2 * round(count / (2 * BLOCK))))
+    several = 4 if count >= 4 * BLOCK else 2
+    block = options.get("block") or -(-count // max(1, several * round(count / (several * BLOCK))))
     return Order(count, cols, 1 << lanes, block=-(-max(min(block, count), 1) // 128) * 128)
 
 

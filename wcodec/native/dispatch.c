@@ -3,12 +3,24 @@
 
 #include "internal.h"
 
-static const wk_kernels scalar = {NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar};
 #if WK_X86
-static const wk_kernels avx2 = {wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
+#include <cpuid.h>
+#endif
+
+static const wk_kernels scalar = {1, NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar};
+#if WK_X86
+static const wk_kernels avx2 = {2, wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
                                 wk_pack_avx2,   wk_split_avx2,  wk_tokens_avx2,  wk_join_avx2};
-static const wk_kernels avx512 = {wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
+static const wk_kernels avx512 = {2, wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
                                   wk_pack_avx2,     wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
+static const wk_kernels avx512_gather = {4, wk_decode_avx512_gather, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
+                                         wk_pack_avx2,            wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
+
+/* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast. */
+static int gathers_fast(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 23 & 1 && __builtin_cpu_is("intel");
+}
 #endif
 
 static _Atomic(const wk_kernels *) current;
@@ -35,7 +47,7 @@ int wcodec_set_isa(int cap) {
   const wk_kernels *found = &scalar;
 #if WK_X86
   if (isa == WCODEC_AVX2) found = &avx2;
-  if (isa == WCODEC_AVX512) found = &avx512;
+  if (isa == WCODEC_AVX512) found = gathers_fast() ? &avx512_gather : &avx512;
 #endif
   atomic_store_explicit(&current, found, memory_order_release);
   return isa;

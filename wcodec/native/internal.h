@@ -29,6 +29,7 @@ enum {
   WK_GROUP = 128,   /* symbols of four steps of that many lanes */
   WK_READ = 256,    /* bytes of words that a vector group may touch from where it starts, at most */
   WK_PARTS = 8,     /* histograms side by side: equal neighbours would wait for each other's store */
+  WK_FLIGHT = 4,      /* blocks decoded side by side, at most */
   WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
 };
 
@@ -111,7 +112,8 @@ void wk_encode_scalar(wk_writer *w, const wk_coder *c, uint32_t lanes, uint64_t 
 
 /* Kernels of an instruction set. */
 typedef struct {
-  /* Decode whole groups of k (1 or 2) blocks with 32 lanes. A damaged block ends up marked bad, or with states or words
+  int flight; /* blocks without a context that decode takes at once: 2, or 4 */
+  /* Decode whole groups of k (1, 2 or flight) blocks with 32 lanes. A damaged block ends up marked bad, or with states or words
    * that show it; which rule it breaks is for the scalar code to say, with which the caller decodes it again.
    * NULL: scalar. */
   void (*decode)(wk_stream *s, int k, const wk_model *m, uint64_t groups);
@@ -152,6 +154,7 @@ WK_PLANES(avx2)
 WK_PLANES(avx512)
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);

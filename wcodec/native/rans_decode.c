@@ -70,13 +70,13 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
   const wcodec_job *job = c->job;
   const uint32_t trellises = wk_trellises(job), context = job->context;
   const uint64_t chunk = c->split || context == WCODEC_CLASSES ? WK_CHUNK : last;
-  uint8_t tokens[2][WK_CHUNK], tables[2][WK_CHUNK];
+  uint8_t tokens[WK_FLIGHT][WK_CHUNK], tables[2][WK_CHUNK];
   for (; col < last; col += chunk) {
     const uint64_t n = last - col < chunk ? last - col : chunk, whole = vector ? n / WK_GROUP : 0;
     for (int i = 0; i < k; i++) {
       const uint64_t at = element[i] + row * job->cols + col;
       s[i].token = c->split ? tokens[i] : c->out + at;
-      s[i].table = tables[i];
+      s[i].table = tables[i % 2];
       if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
       if (context == WCODEC_TRELLIS) s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
     }
@@ -92,9 +92,9 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
 static void decode_blocks(const call *c, uint64_t block, int k, int vector, int *found) {
   const wcodec_job *job = c->job;
   const uint32_t trellises = wk_trellises(job);
-  uint64_t element[2], common = UINT64_MAX;
-  wk_shape shape[2];
-  wk_stream s[2];
+  uint64_t element[WK_FLIGHT], common = UINT64_MAX;
+  wk_shape shape[WK_FLIGHT];
+  wk_stream s[WK_FLIGHT];
   for (int i = 0; i < k; i++) {
     shape[i] = wk_shape_of(job, block + (uint64_t)i);
     element[i] = shape[i].element;
@@ -104,7 +104,7 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
     if (shape[i].cols < common) common = shape[i].cols;
   }
   /* What all have goes side by side, in whole groups when some have more. */
-  if (k == 2 && shape[0].cols != shape[1].cols) common -= common % (4 * job->lanes);
+  if (k > 1 && shape[0].cols != shape[k - 1].cols) common -= common % (4 * job->lanes);
   for (uint32_t row = 0; row < shape[0].rows; row++) {
     decode_run(c, s, element, k, vector, row, 0, common);
     for (int i = 0; i < k; i++)
@@ -124,10 +124,11 @@ static int decode(const call *c) {
   int rules = 0;
   if (blocks && job->context == WCODEC_NONE && c->model.lut[0] == 0) return WCODEC_E7; /* table 0 is not used */
   for (uint64_t block = 0; block < blocks;) {
-    int k = 1, found[2] = {0, 0};
-    if (vector && block + 1 < blocks) { /* two blocks in flight hide each other's latencies */
+    int k = 1, found[WK_FLIGHT] = {0};
+    if (vector && block + 1 < blocks) { /* blocks in flight hide each other's latencies */
       wk_shape a = wk_shape_of(job, block), b = wk_shape_of(job, block + 1);
       k += a.rows == b.rows && (job->block || a.cols == b.cols);
+      if (c->kernels->flight == 4 && job->block && job->context == WCODEC_NONE && block + 3 < blocks) k = 4;
     }
     decode_blocks(c, block, k, vector, found);
     for (int i = 0; i < k; i++) {
