@@ -130,7 +130,7 @@ class NativeBackend(Backend):
         total = self._library.wcodec_rans_encode(
             byref(native), _at(frequencies), _at(starts), _at(tokens), _at(scratch), _at(states), _at(per_block), _at(words)
         )
-        return states, per_block, words[: 2 * total]
+        return states, per_block, words[: 2 * total].copy()
 
     def rans_decode(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, out: U8) -> None:
         """Decode a window's tokens into out. lut: ``job.tables.lut()``. Raises Corrupt [E-6, E-7]."""

@@ -18,6 +18,8 @@ from wcodec.types import U8, DType, Part, Ref, Resource, Section, Spec, UInts
 
 MAX_DEPTH = 8
 MAX_PARTS = 256
+LARGE = 1 << 22
+"""Bytes of memory worth giving back when it is too small for what is asked."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -61,15 +63,18 @@ class Env:
         """Lend an uninitialised array; memory is reused, so that decoding touches few fresh pages."""
         size = max(1 << 12, 1 << (count * dtype.itemsize - 1).bit_length()) if count else 1 << 12
         with self._lock:
-            free = self._free.setdefault(size, [])
-            buffer = free.pop() if free else None
+            fits = [s for s in (size, 2 * size, 4 * size) if self._free.get(s)]
+            buffer = self._free[fits[0]].pop() if fits else None
+            if buffer is None and size >= LARGE:  # what is too small now would only lie about
+                for smaller in [s for s in self._free if LARGE <= s < size]:
+                    del self._free[smaller]
         if buffer is None:
             buffer = np.empty(size, np.uint8)
         try:
             yield buffer[: count * dtype.itemsize].view(dtype)
         finally:
             with self._lock:
-                free.append(buffer)
+                self._free.setdefault(buffer.size, []).append(buffer)
 
     def take(self, size: int) -> U8:
         """Return uninitialised bytes for a section to keep, reused once the lease ends."""

@@ -22,6 +22,8 @@ from wcodec.types import DTYPES, U8, U32, U64, MemoryStream, Part, Section, Spec
 
 BLOCK = 1 << 16
 """Symbols of a block, about: its 100 bytes are then 0.1 % of a BF16 tensor's. Decoders run two or four at once."""
+PIECE = 1 << 21
+"""Symbols that are encoded at once, about: their words need room for the worst case."""
 WIDEST_TABLE = 514
 PARAMS = (
     "precision", "lanes", "block", "tile", "base", "zero", "bits", "escape", "outliers", "trellis", "classes", "map", "table_size",
@@ -380,7 +382,8 @@ def encode_tokens(
     order: Order, context: Context, precision: int, symbols: U8, env: Env, tables: Tables | None = None, shared: bool = False
 ) -> tuple[U8, Tables]:
     """Entropy-code tokens, with the tables given or fitted ones. Returns the stream, without tables when they are shared."""
-    cuts = np.linspace(0, order.units, min(env.parallel, max(order.units, 1)) + 1).astype(int).tolist()
+    pieces = min(max(env.parallel, -(-order.count // PIECE)), max(order.units, 1))
+    cuts = np.linspace(0, order.units, pieces + 1).astype(int).tolist()
     spans = [(order.window(a, b), a * order.unit) for a, b in itertools.pairwise(cuts)]
 
     def job(span: tuple[Order, int], its: Tables) -> tuple[Job, U8]:
@@ -395,5 +398,6 @@ def encode_tokens(
     sizes = np.concatenate([size for _, size, _ in coded])
     head = [np.frombuffer(b"" if shared else tables.pack(), np.uint8), np.cumsum(sizes[:-1], dtype=np.uint32).view(np.uint8)]
     head += [states.reshape(-1).view(np.uint8) for states, _, _ in coded]
-    stream: U8 = np.concatenate(head + [words for _, _, words in coded])
-    return stream, tables
+    head += [words for _, _, words in coded]
+    stream = env.take(sum(piece.size for piece in head))
+    return np.concatenate(head, out=stream), tables

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import pack
 
+from blake3 import blake3
+
 from wcodec.types import Spec
 
 
 def content_digest(items: Iterable[tuple[str, Spec, bytes]]) -> bytes:
     """BLAKE3-256 over names, specs and digests of all tensors, in any order. Spec: section 8."""
-    from blake3 import blake3
-
     state = blake3()
     for name, spec, digest in sorted(items, key=lambda item: item[0]):
         text, dtype, rank = name.encode(), spec.dtype.name.encode(), len(spec.shape)

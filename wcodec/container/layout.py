@@ -7,6 +7,7 @@ from struct import Struct
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+import xxhash
 
 from wcodec.errors import Corrupt, NotAContainer, Truncated, UnsupportedVersion
 from wcodec.types import U8, U64
@@ -110,8 +111,6 @@ class Trailer:
 
 def checksum(*pieces: bytes) -> int:
     """XXH3-64 (seed 0) of the concatenation."""
-    import xxhash
-
     state = xxhash.xxh3_64()
     for piece in pieces:
         state.update(piece)

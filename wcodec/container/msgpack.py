@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
+import msgpack
+
 from wcodec.errors import Corrupt, LimitExceeded, WcodecError
 
 MAX_DEPTH = 32
@@ -18,8 +20,6 @@ def pack(value: Any) -> bytes:
 
     Raises TypeError for any other type, OverflowError for integers beyond 64 bits. Spec: C-8.
     """
-    import msgpack
-
     packed: bytes = msgpack.packb(_ordered(value), use_bin_type=True, strict_types=True)
     return packed
 
@@ -29,8 +29,6 @@ def unpack(data: bytes, rule: str = "C-8") -> Any:
 
     Raises Corrupt [rule] for whatever `pack` would not have written, LimitExceeded beyond 2^23 values. Spec: C-8.
     """
-    import msgpack
-
     budget = _Budget()
     try:
         value = msgpack.unpackb(

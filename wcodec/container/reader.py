@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import cast
 
 import numpy as np
+from blake3 import blake3
 
 from wcodec.container import safetensors, sniff
 from wcodec.container.digest import content_digest
@@ -86,8 +87,6 @@ class ContainerReader:
     @property
     def manifest_digest(self) -> bytes:
         """BLAKE3-256 of the stored manifest. Spec: section 9."""
-        from blake3 import blake3
-
         offset, length = self._trailer.offset, self._trailer.length
         stored = self._bytes(offset, offset + length) if self._stored is None else self._stored
         return bytes(blake3(stored).digest())

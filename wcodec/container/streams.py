@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
 from wcodec.container.layout import CHUNK, BytesLike, octets
 from wcodec.errors import Corrupt, Truncated
@@ -221,8 +222,6 @@ class FileView:
 
 def chunk_checksums(data: U8) -> list[int]:
     """XXH3-64 of every 1 MiB of data."""
-    from xxhash import xxh3_64_intdigest
-
     return [xxh3_64_intdigest(data[at : at + CHUNK].data) for at in range(0, data.size, CHUNK)]
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import zstandard
 
 from wcodec.container.layout import BytesLike, octets
 from wcodec.errors import Corrupt
 from wcodec.types import U8
-
-if TYPE_CHECKING:
-    import zstandard
 
 MAGIC = bytes.fromhex("28b52ffd")
 WINDOW_LOG = 23
@@ -20,8 +17,6 @@ _RLE, _RESERVED = 1, 3
 
 def compress(data: BytesLike, level: int) -> bytes:
     """Compress to one frame that states its content size, without dictionary, window at most 8 MiB. Spec: C-9."""
-    import zstandard
-
     view = octets(data)
     settings = zstandard.ZstdCompressionParameters.from_level(level, source_size=max(view.nbytes, 1))
     if settings.window_log > WINDOW_LOG:
@@ -34,8 +29,6 @@ def decompress_into(data: BytesLike, out: U8, rule: str) -> None:
 
     Raises Corrupt [rule] unless data is one frame as C-9 asks and decompresses to out.size bytes.
     """
-    import zstandard
-
     view, room = octets(data), octets(out)
     size = _content_size(view, rule)
     if size != out.size:
@@ -57,8 +50,6 @@ def decompress(data: BytesLike, cap: int, rule: str = "C-9") -> bytes:
 
     Memory grows with what the frame holds, not with what it states. Raises Corrupt [rule].
     """
-    import zstandard
-
     view = octets(data)
     size = _content_size(view, rule)
     if size > cap:
@@ -79,15 +70,11 @@ def decompress(data: BytesLike, cap: int, rule: str = "C-9") -> bytes:
 
 
 def _reader(view: memoryview) -> zstandard.ZstdDecompressionReader:
-    import zstandard
-
     return zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG).stream_reader(view)
 
 
 def _content_size(view: memoryview, rule: str) -> int:
     """Check the frame's header and that its blocks end where data ends; return the content size it states."""
-    import zstandard
-
     if view[:4] != MAGIC:
         raise Corrupt("not a zstd frame", rule=rule)
     try:
