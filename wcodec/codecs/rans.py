@@ -243,8 +243,8 @@ class Rans(Codec):
         params: dict[str, Any] = {"precision": 12, "block": order.block // 128}
         params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
         params |= ({"base": base_} if base_ else {}) | ({"zero": True} if zero else {})
-        tables = Tables.fit(counts.reshape(1, 256), 12)
-        data, _ = encode_tokens(order, Context(), 12, symbols, env, tables)
+        counts = counts.reshape(1, 256)
+        data, _ = encode_tokens(order, Context(), 12, symbols, env, Tables.fit(counts, 12), counts=counts)
         return Section("rans", params, {"data": MemoryStream(data)})
 
 
@@ -379,9 +379,19 @@ def _add_alphabet(
 
 
 def encode_tokens(
-    order: Order, context: Context, precision: int, symbols: U8, env: Env, tables: Tables | None = None, shared: bool = False
+    order: Order,
+    context: Context,
+    precision: int,
+    symbols: U8,
+    env: Env,
+    tables: Tables | None = None,
+    shared: bool = False,
+    counts: U64 | None = None,
 ) -> tuple[U8, Tables]:
-    """Entropy-code tokens, with the tables given or fitted ones. Returns the stream, without tables when they are shared."""
+    """Entropy-code tokens, with the tables given (and counts that they were made from) or fitted ones.
+
+    Returns the stream, without tables when they are shared.
+    """
     pieces = min(max(env.parallel, -(-order.count // PIECE)), max(order.units, 1))
     cuts = np.linspace(0, order.units, pieces + 1).astype(int).tolist()
     spans = [(order.window(a, b), a * order.unit) for a, b in itertools.pairwise(cuts)]
@@ -392,12 +402,24 @@ def encode_tokens(
     if tables is None:
         none = Tables(precision, np.zeros((context.tables, 256), np.uint16))
         found = list(env.workers(lambda span: env.backend.rans_histogram(*job(span, none)), spans))
-        tables = Tables.fit(np.sum(found, axis=0, dtype=np.uint64), precision)
+        counts = np.sum(found, axis=0, dtype=np.uint64)
+        tables = Tables.fit(counts, precision)
     ready = tables
-    coded = list(env.workers(lambda span: env.backend.rans_encode(*job(span, ready)), spans))
-    sizes = np.concatenate([size for _, size, _ in coded])
-    head = [np.frombuffer(b"" if shared else tables.pack(), np.uint8), np.cumsum(sizes[:-1], dtype=np.uint32).view(np.uint8)]
-    head += [states.reshape(-1).view(np.uint8) for states, _, _ in coded]
-    head += [words for _, _, words in coded]
-    stream = env.take(sum(piece.size for piece in head))
-    return np.concatenate(head, out=stream), tables
+    packed = b"" if shared else tables.pack()
+    words_at = len(packed) + 4 * max(order.blocks - 1, 0) + 4 * order.blocks * order.lanes
+    # Words go straight into place, so that they never stand in memory twice; a guess that is too small grows.
+    guess = order.count if counts is None else int(1.02 * order.count * tables.cost(counts) / max(8, 8 * int(counts.sum())))
+    stream = env.take(words_at + guess + 4096)
+    at, sizes, states = words_at, [], []
+    for state, size, words in env.workers(lambda span: env.backend.rans_encode(*job(span, ready)), spans):
+        if at + words.size > stream.size:
+            stream, old = env.take(2 * (at + words.size)), stream
+            stream[:at] = old[:at]
+        stream[at : at + words.size] = words
+        at += words.size
+        sizes.append(size)
+        states.append(state.reshape(-1))
+    offsets = np.cumsum(np.concatenate(sizes)[:-1], dtype=np.uint32)
+    head = [np.frombuffer(packed, np.uint8), offsets.view(np.uint8), np.concatenate(states).view(np.uint8)]
+    np.concatenate(head, out=stream[:words_at])
+    return stream[:at], tables
