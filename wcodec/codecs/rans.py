@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,17 +12,13 @@ import numpy as np
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
 from wcodec.codecs.params import blob, flag, uint, uints
-from wcodec.coding import tokens
+from wcodec.codecs.rans_encoder import add_alphabet, alphabet_of, context_of, encode_tokens, order_of
 from wcodec.coding.rans import LOW, Context, Job, Order
 from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import DTYPES, U8, U32, U64, MemoryStream, Part, Section, Spec, UInts
+from wcodec.types import U8, U32, U64, MemoryStream, Section, Spec, UInts
 
-BLOCK = 1 << 16
-"""Symbols of a block, about: its 100 bytes are then 0.1 % of a BF16 tensor's. Decoders run two or four at once."""
-PIECE = 1 << 21
-"""Symbols that are encoded at once, about: their words need room for the worst case."""
 WIDEST_TABLE = 514
 PARAMS = (
     "precision", "lanes", "block", "tile", "base", "zero", "bits", "escape", "outliers", "trellis", "classes", "map", "table_size",
@@ -214,10 +209,10 @@ class Rans(Codec):
         if not self.suits(spec):
             raise EncodeError(f"rans takes U8, U16 and U32, not {spec.dtype.name}")
         rows, cols = matrix(spec)
-        order = _order(spec.count, cols, options)
-        context, parts = _context(rows, cols, env, options)
+        order = order_of(spec.count, cols, options)
+        context, parts = context_of(rows, cols, env, options)
         bits, trellis = options.get("bits", 0), options.get("trellis", 0)
-        alphabet = _alphabet(x, bits, bool(trellis))
+        alphabet = alphabet_of(x, bits, bool(trellis))
         params: dict[str, Any] = {"precision": options.get("precision", 12)}
         params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
         params |= {"block": order.block // 128} if order.block else {"tile": list(order.tile)}
@@ -225,7 +220,7 @@ class Rans(Codec):
             symbols = x
         else:
             symbols, raw, outliers, escaped = alphabet.split(x)
-            _add_alphabet(params, parts, alphabet, order, env, raw, outliers, escaped)
+            add_alphabet(params, parts, alphabet, order, env, raw, outliers, escaped)
         if trellis:
             params["trellis"] = trellis
         if context.map is not None:
@@ -239,7 +234,7 @@ class Rans(Codec):
 
     def encode_symbols(self, symbols: U8, spec: Spec, env: Env, counts: U64, base_: int, zero: bool) -> Section:
         """Encode tokens that are counted already and stand for token + base, or for 0 (what planes makes)."""
-        order = _order(spec.count, matrix(spec)[1], {})
+        order = order_of(spec.count, matrix(spec)[1], {})
         params: dict[str, Any] = {"precision": 12, "block": order.block // 128}
         params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
         params |= ({"base": base_} if base_ else {}) | ({"zero": True} if zero else {})
@@ -312,114 +307,3 @@ def _class_part(section: Section, name: str, count: int, classes: int, env: Env)
     if found.size and int(found.max()) >= classes:
         raise Corrupt(f"a class of {name} is not below {classes}", rule="RANS-2")
     return found
-
-
-def _order(count: int, cols: int, options: Mapping[str, Any]) -> Order:
-    lanes = options.get("lanes")
-    if lanes is None:
-        lanes = 5 if count >= 8192 or "tile" in options else 2 if count >= 256 else 0
-    if "tile" in options:
-        return Order(count, cols, 1 << lanes, tile=options["tile"])
-    several = 4 if count >= 4 * BLOCK else 2
-    block = options.get("block") or -(-count // max(1, several * round(count / (several * BLOCK))))
-    return Order(count, cols, 1 << lanes, block=-(-max(min(block, count), 1) // 128) * 128)
-
-
-def _context(rows: int, cols: int, env: Env, options: Mapping[str, Any]) -> tuple[Context, dict[str, Part]]:
-    """Return the context that the options ask for, and its parts."""
-    if "trellis" in options:
-        return Context("trellis", options["trellis"]), {}
-    if "classes" not in options:
-        return Context(), {}
-    classes = options["classes"]
-    if classes == "halves":  # the example that every test can use: two classes of rows, two of columns
-        table = np.array([[0, 1], [1, 2]], np.uint8)
-        classes = (table, np.arange(rows) * 2 // max(rows, 1), np.arange(cols) * 2 // max(cols, 1))
-    table, of_rows, of_columns = classes
-    parts: dict[str, Part] = {}
-    for name, count, its in (("rows", table.shape[0], of_rows), ("columns", table.shape[1], of_columns)):
-        if count > 1:
-            from wcodec.codecs.smallest import smallest
-
-            parts[name] = smallest(its.astype(np.uint8), Spec.of("U8", its.size), env)
-    kept = [None if count == 1 else its.astype(np.uint8) for count, its in zip(table.shape, (of_rows, of_columns), strict=True)]
-    return Context("classes", 0, table, *kept), parts
-
-
-def _alphabet(x: UInts, bits: int, trellis: bool) -> Alphabet:
-    if x.itemsize == 1:
-        return Alphabet(bits, trellis=trellis)
-    h = x >> x.dtype.type(bits + trellis)
-    if x.size and int(h.max()) >= 2**20:
-        raise EncodeError(f"values up to {int(x.max())} need more raw bits than {bits}")
-    base_, zero, escape = tokens.fit(np.bincount(h).astype(np.uint64), trellis)
-    return Alphabet(bits, base_, zero, escape, trellis)
-
-
-def _add_alphabet(
-    params: dict[str, Any], parts: dict[str, Part], alphabet: Alphabet, order: Order, env: Env, raw: UInts, outliers: U32, escaped: U8
-) -> None:
-    """Put the alphabet's params and parts in place."""
-    from wcodec.codecs.smallest import smallest
-
-    params |= {"base": alphabet.base} if alphabet.base else {}
-    params |= {"zero": True} if alphabet.zero else {}
-    if alphabet.bits:
-        params["bits"] = alphabet.bits
-        parts["rest"] = smallest(raw, Spec(DTYPES["U8" if alphabet.bits <= 8 else "U16"], (raw.size,)), env)
-    if alphabet.escape >= 0:
-        elements = [order.elements(b)[1].astype(np.intp) for b in range(order.blocks)]
-        counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
-        by_element = np.zeros(escaped.size, np.uint32)
-        by_element[escaped.view(bool)] = outliers
-        stored = np.concatenate([by_element[at][escaped[at].view(bool)] for at in elements])
-        params |= {"escape": alphabet.escape, "outliers": outliers.size}
-        parts["outliers"] = smallest(stored, Spec.of("U32", stored.size), env)
-        parts["counts"] = smallest(counts, Spec.of("U32", counts.size), env)
-
-
-def encode_tokens(
-    order: Order,
-    context: Context,
-    precision: int,
-    symbols: U8,
-    env: Env,
-    tables: Tables | None = None,
-    shared: bool = False,
-    counts: U64 | None = None,
-) -> tuple[U8, Tables]:
-    """Entropy-code tokens, with the tables given (and counts that they were made from) or fitted ones.
-
-    Returns the stream, without tables when they are shared.
-    """
-    pieces = min(max(env.parallel, -(-order.count // PIECE)), max(order.units, 1))
-    cuts = np.linspace(0, order.units, pieces + 1).astype(int).tolist()
-    spans = [(order.window(a, b), a * order.unit) for a, b in itertools.pairwise(cuts)]
-
-    def job(span: tuple[Order, int], its: Tables) -> tuple[Job, U8]:
-        return Job(span[0], context, its, span[1]), symbols[span[1] : span[1] + span[0].count]
-
-    if tables is None:
-        none = Tables(precision, np.zeros((context.tables, 256), np.uint16))
-        found = list(env.workers(lambda span: env.backend.rans_histogram(*job(span, none)), spans))
-        counts = np.sum(found, axis=0, dtype=np.uint64)
-        tables = Tables.fit(counts, precision)
-    ready = tables
-    packed = b"" if shared else tables.pack()
-    words_at = len(packed) + 4 * max(order.blocks - 1, 0) + 4 * order.blocks * order.lanes
-    # Words go straight into place, so that they never stand in memory twice; a guess that is too small grows.
-    guess = order.count if counts is None else int(1.02 * order.count * tables.cost(counts) / max(8, 8 * int(counts.sum())))
-    stream = env.take(words_at + guess + 4096)
-    at, sizes, states = words_at, [], []
-    for state, size, words in env.workers(lambda span: env.backend.rans_encode(*job(span, ready)), spans):
-        if at + words.size > stream.size:
-            stream, old = env.take(2 * (at + words.size)), stream
-            stream[:at] = old[:at]
-        stream[at : at + words.size] = words
-        at += words.size
-        sizes.append(size)
-        states.append(state.reshape(-1))
-    offsets = np.cumsum(np.concatenate(sizes)[:-1], dtype=np.uint32)
-    head = [np.frombuffer(packed, np.uint8), offsets.view(np.uint8), np.concatenate(states).view(np.uint8)]
-    np.concatenate(head, out=stream[:words_at])
-    return stream[:at], tables
