@@ -71,7 +71,7 @@ def load_file(
     filename: str | Path, *, threads: int | None = None, kernels: str = "auto", limits: Limits | None = None
 ) -> dict[str, npt.NDArray[Any]]:
     """Load all tensors of a ``.wcodec`` file as numpy arrays that own their memory."""
-    with Opened(filename, NUMPY, threads=threads, kernels=kernels, limits=limits) as opened:
+    with Opened(filename, NUMPY, threads=threads, kernels=kernels, limits=limits, whole=True) as opened:
         return opened.get_tensors()
 
 

@@ -80,7 +80,7 @@ def load_file(
     filename: str | Path, device: Any = "cpu", *, threads: int | None = None, kernels: str = "auto", limits: Limits | None = None
 ) -> dict[str, torch.Tensor]:
     """Load all tensors of a ``.wcodec`` file to a device. Tied names share one tensor; all others own their memory."""
-    with Opened(filename, torch_framework(device), threads=threads, kernels=kernels, limits=limits) as opened:
+    with Opened(filename, torch_framework(device), threads=threads, kernels=kernels, limits=limits, whole=True) as opened:
         return opened.get_tensors()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -61,9 +62,28 @@ def allocate(specs: Mapping[str, Spec]) -> dict[str, UInts]:
     return found
 
 
+SMALL = 1 << 28
+"""Bytes of a file up to which one read of everything, held while tensors are decoded, beats a read per stream."""
+
+
+def read_small(path: Any) -> Any:
+    """Return the bytes of a small file, or the path of a larger one."""
+    if not isinstance(path, str | Path):
+        return path
+    with Path(path).open("rb", buffering=0) as file:
+        data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+        if data.size > SMALL:
+            return path
+        at = 0
+        while at < data.size and (got := file.readinto(data[at:].data)):
+            at += got
+        return data[:at]
+
+
 class Opened:
     """A ``.wcodec`` file opened for reading, as safetensors' ``safe_open`` (use ``wcodec.safe_open``).
 
+    whole: all of the file will be read, so that a small one is best read at once.
     Safe for many threads. Tensors own their memory and outlive the file. Every stored byte that is read is checked (XXH3-64).
     Raises FormatError (damage, newer version), LimitExceeded, OSError.
     """
@@ -77,10 +97,12 @@ class Opened:
         threads: int | None = None,
         kernels: str = "auto",
         limits: Limits | None = None,
+        whole: bool = False,
     ) -> None:
         self.path = str(path) if isinstance(path, str | Path) else "bytes"
         self._framework = framework
-        self.reader = ContainerReader(path, backend=backend)
+        with inside(self.path) if whole else nullcontext():
+            self.reader = ContainerReader(read_small(path) if whole else path, backend=backend)
         self.env = make_env(kernels, self.reader, limits)
         self._threads = thread_count(threads)
         self._pool: ThreadPoolExecutor | None = None
@@ -203,9 +225,12 @@ class Opened:
             assert self._pool is not None
             return self._pool
 
-    def _windows(self, name: str) -> Iterator[tuple[int, int]]:
+    def _windows(self, name: str) -> list[tuple[int, int]]:
         record = self.record(name)
-        return pieces(record.section, record.spec, self.env)
+        found: list[tuple[int, int]] | None = record.memo.get("windows")
+        if found is None:
+            found = record.memo["windows"] = list(pieces(record.section, record.spec, self.env))
+        return found
 
     def wrap(self, flat: UInts, spec: Spec) -> Any:
         """Turn flat storage elements into the framework's array."""
