@@ -36,6 +36,8 @@ ORDER = (
     "F8_E5M2", "I8", "U8", "F6_E3M2", "F6_E2M3", "F4", "BOOL",
 )  # fmt: skip
 """The order in which safetensors stores dtypes; names decide among equal ones."""
+COMPARED = 1 << 20
+"""Storage elements that are read back at once."""
 LARGE = 1 << 23
 """Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
 
@@ -284,7 +286,7 @@ def _compare(record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExec
             decode(record.section, record.spec, env, start, stop, out)
             return env.backend.same(out, coded.data[start:stop])
 
-    windows = pieces(record.section, record.spec, env)
+    windows = pieces(record.section, record.spec, env, COMPARED)
     if not all(ordered(pool, same, windows, 4)):
         raise EncodeError("the tensor does not read back as it was; nothing was written (please report this)")
 

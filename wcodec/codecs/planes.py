@@ -100,16 +100,19 @@ class PlanesCodec(Codec):
         rest = options.get("rest", rest)
         split = Planes(bits, min(max(rest, bits - 16), bits - 1), options.get("sign", sign))
         parts: dict[str, Part] | None = None
-        tokens = None
+        strays = 0
         if x.size:
-            split, tokens = split_tokens(x, split, env, fixed="rest" in options)
-            parts = None if tokens is None else _parts_of_tokens(tokens, x, symbol_spec(split, spec), split, env)
+            with env.borrow(x.size, np.dtype(np.uint8)) as room:
+                split, tokens = split_tokens(x, split, env, room, fixed="rest" in options)
+                if tokens is not None:
+                    parts = _parts_of_tokens(tokens, x, symbol_spec(split, spec), split, env)
+                    strays = tokens.strays.size
         if parts is None:
             symbol, planes = env.backend.split_planes(split, x)
             parts = {"symbol": smallest(symbol, symbol_spec(split, spec), env, zstd=False)}
             parts |= {f"rest{i}": smallest(plane, Spec.of("U8", plane.size), env) for i, plane in enumerate(planes)}
         params = {"rest": split.rest} | ({"sign": split.sign} if split.sign else {})
-        return Section("planes", params | ({"patches": tokens.strays.size} if tokens is not None and "at" in parts else {}), parts)
+        return Section("planes", params | ({"patches": strays} if "at" in parts else {}), parts)
 
 
 @dataclass(frozen=True, slots=True)

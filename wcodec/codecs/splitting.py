@@ -42,8 +42,8 @@ class Tokens:
 NONE = np.empty(0, np.intp)
 
 
-def split_tokens(x: UInts, split: Planes, env: Env, fixed: bool) -> tuple[Planes, Tokens | None]:
-    """Split into tokens that stand for all symbols but a few.
+def split_tokens(x: UInts, split: Planes, env: Env, tokens: U8, fixed: bool) -> tuple[Planes, Tokens | None]:
+    """Split into tokens that stand for all symbols but a few, written to ``tokens``.
 
     Takes more rest bits where 256 tokens do not suffice; None then if ``fixed``.
     """
@@ -51,7 +51,6 @@ def split_tokens(x: UInts, split: Planes, env: Env, fixed: bool) -> tuple[Planes
     width = split.bits - split.rest
     # A guess that leaves room for a few larger exponents than the sample has; the verb tells whether it was right.
     base = max(0, min(int(symbol.max()) + (4 << width - 8), (1 << width) - 1) - 255) if width > 8 else 0
-    tokens = env.take(x.size)
     planes, counts, low, high = _split(x, split, base, tokens, env)
     if high < 256 and not base:
         return split, Tokens(tokens, planes, counts, 0, False, NONE)
