@@ -119,7 +119,7 @@ def run(setup: Setup, report: Report) -> None:
 
 
 def measure(setup: Setup, report: Report, threads: int, action: str, origin: Path, target: Path) -> list[Any]:
-    with Worker(setup, "none", origin, threads=threads, warm=False, preload=["wcodec"]) as worker:
+    with Worker(setup, "none", origin, threads=threads, warm=False, preload=["wcodec.api.encoder", "wcodec.api.decoder"]) as worker:
         before, high = private(worker.pid), fields(worker.pid, "status")["VmHWM"]
         sampler = Sampler(worker.pid)
         sampler.start()
