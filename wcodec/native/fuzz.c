@@ -193,7 +193,7 @@ static void join_slowly(const wcodec_split *split, const uint8_t *tokens, const 
 /* Decode with every instruction set. sound: all must give the tokens. */
 static void decode_all(test *t, int sound) {
   const wcodec_job *job = &t->job;
-  wcodec_split split = {1u << below(4), 0, below(2), below(3) ? 0 : below(70000), below(2), job->block ? below(2) : 0};
+  wcodec_split split = {1u << below(4), 0, below(3), below(3) ? 0 : below(65000), below(2), job->block ? below(2) : 0};
   const uint32_t bits = 8 * split.bytes;
   split.rest = bits - 1 - below(bits < 16 ? bits : 16);
   if (below(2)) split.rest = bits - 8;
@@ -269,7 +269,7 @@ static void try_bits(void) {
 
 static void try_planes(void) {
   const uint32_t bytes = 1u << below(4), bits = 8 * bytes, count = below(400);
-  wcodec_split split = {bytes, bits - 1 - below(bits < 16 ? bits : 16), below(2), below(300), 1, 0};
+  wcodec_split split = {bytes, bits - 1 - below(bits < 16 ? bits : 16), below(3), below(300), 1, 0};
   if (below(2)) split.rest = bits - 8;
   const uint32_t planes = (split.rest + 7) / 8, wide = bits - split.rest > 8 ? 2 : 1;
   uint8_t *x = get((size_t)count * bytes), *y = get((size_t)count * bytes), *symbol = get((size_t)count * wide),
