@@ -29,6 +29,10 @@ class Error:
         """Signal-to-noise ratio in dB."""
         return math.inf if not self.relative else -20 * math.log10(self.relative)
 
+    def to_json(self) -> dict[str, float | None]:
+        """Return plain values; an infinite signal-to-noise ratio is None."""
+        return {"relative": self.relative, "largest": self.largest, "snr": self.snr if self.relative else None}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

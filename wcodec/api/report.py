@@ -73,11 +73,7 @@ class TensorRow:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         found = {key: getattr(self, key) for key in self.__slots__} | {"bits": round(self.bits, 4)}
-        error = (
-            None
-            if self.error is None
-            else {"relative": self.error.relative, "largest": self.error.largest, "snr": self.error.snr if self.error.relative else None}
-        )
+        error = None if self.error is None else self.error.to_json()
         return found | {"error": error}
 
 
