@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,13 +66,3 @@ def draw(seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -
         piece = out[at : at + CHUNK]
         piece[:] = words(seed, id, stream, start + at, piece.size) < np.uint32(threshold)
     return int(np.count_nonzero(out))
-
-
-def real(bits: int) -> float:
-    """Return the binary32 of these bits."""
-    return float(np.uint32(bits).view(np.float32))
-
-
-def real_bits(value: Any) -> int:
-    """Return the bits of a value's nearest binary32."""
-    return int(np.float32(value).view(np.uint32))
