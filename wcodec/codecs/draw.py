@@ -68,7 +68,7 @@ class Draw(Codec):
         return Section("draw", {**plain.params, "counts": True}, {"counts": part})
 
 
-def wire(seed: int, id: int = 0, stream: int = 0, threshold: int = 2**31) -> dict[str, Any]:
+def wire(seed: int, threshold: int, id: int = 0, stream: int = 0) -> dict[str, Any]:
     """Return the params of a mask without counts."""
     return {"seed": seed, "id": id, "stream": stream, "threshold": threshold}
 

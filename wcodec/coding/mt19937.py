@@ -66,7 +66,7 @@ def _add(product: npt.NDArray[np.float64], low: float) -> npt.NDArray[np.float64
 
 
 # Jumps: one step of the recurrence is a linear map F of 19,937 bits, so F^n = g(F) with g = t^n mod the characteristic polynomial
-# (Haramoto et al., "Efficient jump ahead for F2-linear random number generators", 2008). Polynomials are ints, bit i for t^i, and their products exclusive ors.
+# (Haramoto et al., "Efficient jump ahead for F2-linear random number generators", 2008). A polynomial over F2 is an int, bit i for t^i.
 
 
 @cache

@@ -48,8 +48,10 @@ def _uniform(word: U32) -> npt.NDArray[np.float32]:
 
 def _normal(word: U32) -> npt.NDArray[np.float32]:
     """Map words to one of 4,096 magnitudes, by their top 12 bits, and a sign, the bit below."""
-    magnitude = normals()[word >> np.uint32(20)].astype(np.float32) * np.float32(2**-22)
-    return np.where(word >> np.uint32(19) & np.uint32(1), -magnitude, magnitude)
+    magnitude: npt.NDArray[np.float32] = normals()[word >> np.uint32(20)].astype(np.float32) * np.float32(2**-22)
+    negative = (word >> np.uint32(19) & np.uint32(1)).astype(bool)
+    np.negative(magnitude, out=magnitude, where=negative)
+    return magnitude
 
 
 def fill(seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]) -> None:
