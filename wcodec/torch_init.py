@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from wcodec.backends import get_backend
-from wcodec.codecs import CODECS, Env, check, decode_all
-from wcodec.codecs.mt19937 import wire
-from wcodec.types import Section, Spec
+from wcodec.codecs import CODECS, Env, decode_all
+from wcodec.codecs.mt19937 import Mt19937
+from wcodec.types import Spec
 
 Draws = Iterator[tuple[str, float]]
 
@@ -81,8 +81,8 @@ def default_fills(module: nn.Module, seed: int) -> Fills:
 def initial(config: Mapping[str, Any], shape: Sequence[int]) -> torch.Tensor:
     """Return the float32 tensor of a shape that a fill regenerates."""
     options = {key: value for key, value in config.items() if key != "codec"}
-    section, spec, env = Section("mt19937", wire(**options)), Spec.of("F32", *shape), Env(get_backend(), CODECS)
-    check(section, spec, env)
+    spec, env = Spec.of("F32", *shape), Env(get_backend(), CODECS)
+    section = Mt19937().section(spec, **options)
     return torch.from_numpy(decode_all(section, spec, env).view("<f4")).reshape(tuple(shape))
 
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wcodec.codecs import base
-from wcodec.codecs.base import Codec, Env, Expected
-from wcodec.codecs.fills import check_key, proven
+from wcodec.codecs.base import Env, Expected
+from wcodec.codecs.fills import Fill, check_key
 from wcodec.codecs.params import flag, uint
 from wcodec.codecs.smallest import smallest
 from wcodec.errors import Corrupt
@@ -20,7 +20,7 @@ BLOCK = 1 << 20
 """Elements that one of the counts counts."""
 
 
-class Draw(Codec):
+class Draw(Fill):
     """Stores the seed of a mask. Options: seed, id, stream, threshold (of 2^32: the share kept), counts (for access to any part)."""
 
     name = "draw"
@@ -44,6 +44,7 @@ class Draw(Codec):
         return BLOCK
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        _before(section, spec, env, 0)
         for at in range(start - start % BLOCK, stop, BLOCK):
             first, last = max(at, start), min(at + BLOCK, stop)
             kept = _draw(section, env, first, out[first - start : last - start])
@@ -58,19 +59,17 @@ class Draw(Codec):
             inside = int(np.count_nonzero(mask[: start - first]))
             return _before(section, spec, env, block) + inside, np.flatnonzero(mask[start - first :]).astype(np.uint32)
 
+    def wire(self, **options: Any) -> dict[str, Any]:
+        return _wire(**options)
+
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         counts = options.pop("counts", False)
-        plain = proven(self, wire(**options), x, spec, env)
+        plain = super().encode(x, spec, env, **options)
         if not counts:
             return plain
         kept = [np.count_nonzero(x[at : at + BLOCK]) for at in range(0, x.size, BLOCK)]
         part = smallest(np.array(kept, np.uint32), _counts_spec(spec), env)
         return Section("draw", {**plain.params, "counts": True}, {"counts": part})
-
-
-def wire(seed: int, threshold: int, id: int = 0, stream: int = 0) -> dict[str, Any]:
-    """Return the params of a mask without counts."""
-    return {"seed": seed, "id": id, "stream": stream, "threshold": threshold}
 
 
 def _counts_spec(spec: Spec) -> Spec:
@@ -90,15 +89,20 @@ def _verify(section: Section, spec: Spec, env: Env, block: int, kept: int) -> No
 
 def _before(section: Section, spec: Spec, env: Env, block: int) -> int:
     """Return how many elements before a block are kept: summed up from the counts, or drawn once and remembered."""
-    known: list[int] = section.memo.get("before", [0])
+    known: list[int] | None = section.memo.get("before")
+    if known is None:
+        counted = section.params.get("counts")
+        counts = base.decode_all(section.parts["counts"], _counts_spec(spec), env) if counted else np.empty(0, np.uint32)
+        known = section.memo["before"] = [0, *accumulate(counts.tolist())]
     if len(known) <= block:
-        if section.params.get("counts"):
-            counts = base.decode_all(section.parts["counts"], _counts_spec(spec), env)
-            known = [0, *accumulate(counts.tolist())]
-        else:
-            known = list(known)
-            with env.borrow(BLOCK, np.dtype(np.uint8)) as mask:
-                while len(known) <= block:
-                    known.append(known[-1] + _draw(section, env, (len(known) - 1) * BLOCK, mask))
+        known = list(known)
+        with env.borrow(BLOCK, np.dtype(np.uint8)) as mask:
+            while len(known) <= block:
+                known.append(known[-1] + _draw(section, env, (len(known) - 1) * BLOCK, mask))
         section.memo["before"] = known
     return known[block]
+
+
+def _wire(seed: int, threshold: int, id: int = 0, stream: int = 0) -> dict[str, Any]:
+    """Return the params of a mask without counts."""
+    return {"seed": seed, "id": id, "stream": stream, "threshold": threshold}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -55,19 +56,30 @@ def write(spec: Spec, env: Env, out: UInts, fill: Callable[[npt.NDArray[np.float
             out[at : at + CHUNK] = from_float32(values[at : at + CHUNK], spec.dtype)
 
 
-def proven(codec: Codec, params: dict[str, Any], x: UInts, spec: Spec, env: Env) -> Section:
-    """Return the section of these params if it decodes to x bit for bit. Raises EncodeError."""
-    section = Section(codec.name, params)
-    try:
-        codec.parts(section, spec)
-    except Corrupt as error:
-        raise EncodeError(error.message) from None
-    step = codec.unit(section, spec, env)
-    step *= max(1, (1 << 20) // step)
-    for start in range(0, x.size, step):
-        stop = min(start + step, x.size)
-        with env.borrow(stop - start, x.dtype) as made:
-            codec.decode(section, spec, env, start, stop, made)
-            if not env.backend.same(made, x[start:stop]):
-                raise EncodeError(f"{codec.name} with these options does not make this array")
-    return section
+class Fill(Codec):
+    """A codec whose options alone determine the array."""
+
+    @abstractmethod
+    def wire(self, **options: Any) -> dict[str, Any]:
+        """Return the params that options stand for."""
+
+    def section(self, spec: Spec, **options: Any) -> Section:
+        """Return the section that options name, whatever array it decodes to. Raises EncodeError for options out of range."""
+        section = Section(self.name, self.wire(**options))
+        try:
+            self.parts(section, spec)
+        except Corrupt as error:
+            raise EncodeError(error.message) from None
+        return section
+
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        """Return the section that options name. Raises EncodeError unless it decodes to x bit for bit."""
+        section = self.section(spec, **options)
+        step = max(1 << 20, self.unit(section, spec, env))
+        for start in range(0, x.size, step):
+            stop = min(start + step, x.size)
+            with env.borrow(stop - start, x.dtype) as made:
+                self.decode(section, spec, env, start, stop, made)
+                if not env.backend.same(made, x[start:stop]):
+                    raise EncodeError(f"{self.name} with these options does not make this array")
+        return section

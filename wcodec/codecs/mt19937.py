@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from wcodec.codecs.base import Codec, Env, Expected
-from wcodec.codecs.fills import LARGEST, SMALLEST, check_float, proven, real, real_bits, write
+from wcodec.codecs.base import Env, Expected
+from wcodec.codecs.fills import LARGEST, SMALLEST, Fill, check_float, real, real_bits, write
 from wcodec.codecs.params import uint
 from wcodec.coding.mt19937 import NEAR
 from wcodec.coding.numbers import LOSSY
@@ -18,14 +18,14 @@ FARTHEST = 1 << 48
 """Words that may be skipped; a jump over as many takes a fraction of a second."""
 
 
-class Mt19937(Codec):
+class Mt19937(Fill):
     """Stores the seed of an array that torch initialised. Options: seed, offset (words), low, high."""
 
     name = "mt19937"
     params = frozenset({"seed", "offset", "low", "high"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"seed": 0, "offset": 0, "low": -0.05, "high": 0.05},
-        {"seed": 2**32 - 1, "offset": 2**40 + 1, "low": 0.1, "high": 0.75},
+        {"seed": 2**32 - 1, "offset": 700, "low": 0.1, "high": 0.75},
     )
 
     def suits(self, spec: Spec) -> bool:
@@ -49,8 +49,8 @@ class Mt19937(Codec):
         p = section.params
         write(spec, env, out, partial(env.backend.mt19937_fill, p["seed"], p["offset"] + start, real(p["low"]), real(p["high"])))
 
-    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
-        return proven(self, wire(**options), x, spec, env)
+    def wire(self, **options: Any) -> dict[str, Any]:
+        return _wire(**options)
 
 
 def bound(params: Params, key: str) -> float:
@@ -62,6 +62,6 @@ def bound(params: Params, key: str) -> float:
     return real(bits)
 
 
-def wire(seed: int, offset: int = 0, low: float = 0.0, high: float = 1.0) -> dict[str, Any]:
+def _wire(seed: int, offset: int = 0, low: float = 0.0, high: float = 1.0) -> dict[str, Any]:
     """Return the params of a fill; the bounds are rounded to binary32, as torch rounds them."""
     return {"seed": seed, "offset": offset, "low": real_bits(low), "high": real_bits(high)}

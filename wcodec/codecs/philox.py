@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from wcodec.codecs.base import Codec, Env, Expected
-from wcodec.codecs.fills import LARGEST, SMALLEST, check_float, check_key, proven, real, real_bits, write
+from wcodec.codecs.base import Env, Expected
+from wcodec.codecs.fills import LARGEST, SMALLEST, Fill, check_float, check_key, real, real_bits, write
 from wcodec.codecs.params import uint
 from wcodec.coding.numbers import LOSSY
 from wcodec.coding.philox import KINDS
@@ -18,7 +18,7 @@ ONE, LEAST_DECAY = 0x3F800000, 0x2B800000
 """Bits of 1 and 2^-40."""
 
 
-class Philox(Codec):
+class Philox(Fill):
     """Stores the seed of an array that was made by this generator. Options: seed, id, stream, kind, scale, decay."""
 
     name = "philox"
@@ -46,11 +46,11 @@ class Philox(Codec):
         scale, decay = real(p["scale"]), real(p.get("decay", ONE))
         write(spec, env, out, partial(env.backend.philox_fill, p["seed"], p["id"], p["stream"], p["kind"], scale, decay, start))
 
-    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
-        return proven(self, wire(**options), x, spec, env)
+    def wire(self, **options: Any) -> dict[str, Any]:
+        return _wire(**options)
 
 
-def wire(seed: int, id: int = 0, stream: int = 0, kind: str = "uniform", scale: float = 1.0, decay: float = 1.0) -> dict[str, Any]:
+def _wire(seed: int, id: int = 0, stream: int = 0, kind: str = "uniform", scale: float = 1.0, decay: float = 1.0) -> dict[str, Any]:
     """Return the params of a fill; scale and decay are rounded to binary32."""
     params = {"seed": seed, "id": id, "stream": stream, "kind": kind, "scale": real_bits(scale)}
     return params if decay == 1.0 else params | {"decay": real_bits(decay)}

@@ -19,7 +19,7 @@ KINDS = ("uniform", "normal")
 def words(seed: int, id: int, stream: int, start: int, count: int) -> U32:
     """Return words start … start + count − 1 of a stream (Salmon et al., SC 2011; Random123's philox4x32)."""
     first = start // 4
-    counter = np.arange(first, (start + count + 3) // 4, dtype=np.uint64)
+    counter = np.uint64(first) + np.arange((start + count + 3) // 4 - first, dtype=np.uint64)
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     x0, x1 = counter & low, counter >> half
     x2, x3 = np.full_like(counter, id), np.full_like(counter, stream)
