@@ -7,14 +7,18 @@
 #include <cpuid.h>
 #endif
 
-static const wk_kernels scalar = {1, NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar};
+static const wk_kernels scalar = {1, NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar,
+                                  &wk_floats_scalar};
 #if WK_X86
 static const wk_kernels avx2 = {2, wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
-                                wk_pack_avx2,   wk_split_avx2,  wk_tokens_avx2,  wk_join_avx2};
+                                wk_pack_avx2,   wk_split_avx2,  wk_tokens_avx2,  wk_join_avx2,
+                                &wk_floats_avx2};
 static const wk_kernels avx512 = {2, wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
-                                  wk_pack_avx2,     wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
+                                  wk_pack_avx2,     wk_split_avx512,  wk_tokens_avx512, wk_join_avx512,
+                                  &wk_floats_avx512};
 static const wk_kernels avx512_gather = {4, wk_decode_avx512_gather, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
-                                         wk_pack_avx2,            wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
+                                         wk_pack_avx2,            wk_split_avx512,  wk_tokens_avx512, wk_join_avx512,
+                                  &wk_floats_avx512};
 
 /* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast. */
 static int gathers_fast(void) {

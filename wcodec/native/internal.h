@@ -22,6 +22,7 @@
 typedef uint16_t __attribute__((aligned(1), may_alias)) wk_u16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) wk_u32;
 typedef uint64_t __attribute__((aligned(1), may_alias)) wk_u64;
+typedef float __attribute__((aligned(1), may_alias)) wk_f32;
 
 enum {
   WK_LOW = 1 << 16, /* lower bound of a state, and its first and last value */
@@ -110,6 +111,17 @@ void wk_encode_scalar(wk_writer *w, const wk_coder *c, uint32_t lanes, uint64_t 
 
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 
+/* Float32 arithmetic; steps: one for all elements, or one each. */
+typedef struct {
+  /* step * (symbol - zero); returns the largest symbol. */
+  uint32_t (*dequantise)(const void *symbols, uint32_t bytes, uint64_t count, const wk_f32 *steps, int each, uint32_t zero,
+                         wk_f32 *out);
+  void (*quantise)(const wk_f32 *x, uint64_t count, const wk_f32 *steps, int each, uint32_t zero, uint32_t levels,
+                   uint32_t bytes, void *out);
+  void (*round)(const wk_f32 *x, uint64_t count, uint32_t kind, void *out);
+  int (*add)(wk_f32 *total, const wk_f32 *part, uint64_t count);
+} wk_floats;
+
 /* Kernels of an instruction set. */
 typedef struct {
   int flight; /* blocks without a context that decode takes at once: 2, or 4 */
@@ -132,6 +144,7 @@ typedef struct {
   /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                uint64_t count, void *out);
+  const wk_floats *floats;
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -149,6 +162,7 @@ void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
   void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, void *);
 
 WK_PLANES(scalar)
+extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
 #if WK_X86
 WK_PLANES(avx2)
 WK_PLANES(avx512)
