@@ -6,11 +6,21 @@ from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
 from wcodec.codecs.bitpack import Bitpack
 from wcodec.codecs.concat import Concat
 from wcodec.codecs.const import Const
+from wcodec.codecs.lowrank import LowRank
 from wcodec.codecs.planes import PlanesCodec
 from wcodec.codecs.rans import Rans
 from wcodec.codecs.raw import Raw
+from wcodec.codecs.sum import Sum
+from wcodec.codecs.tensortrain import TensorTrain
+from wcodec.codecs.uniform import Uniform
 from wcodec.codecs.zstd import Zstd
 
-CODECS: Mapping[str, Codec] = {codec.name: codec for codec in (Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat())}
+CODECS: Mapping[str, Codec] = {
+    codec.name: codec
+    for codec in (
+        *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),
+        *(Uniform(), Sum(), LowRank(), TensorTrain()),
+    )
+}
 
 __all__ = ["CODECS", "Codec", "Env", "check", "decode", "decode_all", "unit"]

@@ -26,17 +26,23 @@ class Grid:
     group: int
     stride: int
 
+    @property
+    def per_row(self) -> int:
+        """Steps of a row."""
+        return -(-self.cols // max(self.group, 1))
+
     def index(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Return the step of every element start … stop − 1."""
         row, column = np.divmod(np.arange(start, stop, dtype=np.int64), max(self.cols, 1))
-        return row * self.stride + column // max(self.group, 1)
+        found: npt.NDArray[np.int64] = row * self.stride + column // max(self.group, 1)
+        return found
 
     def span(self, start: int, stop: int) -> tuple[int, int]:
         """Return the range of steps that elements start … stop − 1 have."""
         if start == stop:
             return 0, 0
         if not self.stride:
-            return 0, -(-self.cols // self.group)
+            return 0, self.per_row
         first, last = (at // self.cols * self.stride + at % self.cols // self.group for at in (start, stop - 1))
         return first, last + 1
 
@@ -68,8 +74,8 @@ def quantise(grid: Grid, start: int, x: F32, steps: F32, zero: int, levels: int,
 def thresholds(counts: npt.NDArray[Any], zero: int, trade: float) -> F32:
     """Return, for every symbol, the least |x / step| at which it costs less than its neighbour towards ``zero``.
 
-    A symbol costs the squared error in steps plus ``trade`` times its bits by these counts (absent symbols as if seen once). Code lengths are
-    multiples of 1/16 bit found in integers, so that every machine decides alike.
+    A symbol costs the squared error in steps plus ``trade`` times its bits by these counts (absent symbols as if seen once). Code lengths
+    are multiples of 1/16 bit found in integers, so that every machine decides alike.
     """
     total = max(1, int(counts.sum()))
     length = {n: (max(1, n) ** 16).bit_length() for n in np.unique(counts).tolist()}
@@ -91,13 +97,14 @@ def shrink(grid: Grid, start: int, x: F32, steps: F32, zero: int, limits: F32, s
         symbols[piece] = np.where(far < limits[s], s + np.sign(zero - s.astype(np.int64)), s).astype(s.dtype)
 
 
-def sums_of_squares(grid: Grid, x: F32, count: int) -> npt.NDArray[np.float64]:
-    """Return Σ x² of the elements of each of ``count`` steps in float64, added in one order on every machine."""
-    total = np.zeros(count)
+def root_mean_squares(grid: Grid, x: F32, count: int) -> npt.NDArray[np.float64]:
+    """Return √(mean x²) of the elements of each of ``count`` steps in float64, added in one order on every machine."""
+    total, numbers = np.zeros(count), np.zeros(count)
     for piece, at in _chunks(grid, 0, x.size):
-        squares, low = np.square(x[piece].astype(np.float64)), int(at.min())
-        total[low : int(at.max()) + 1] += np.bincount(at - low, squares)
-    return total
+        low, high = int(at.min()), int(at.max()) + 1
+        total[low:high] += np.bincount(at - low, np.square(x[piece].astype(np.float64)))
+        numbers[low:high] += np.bincount(at - low)
+    return np.sqrt(total / np.maximum(numbers, 1))
 
 
 def largest(grid: Grid, x: F32, count: int) -> F32:
