@@ -15,10 +15,10 @@ from wcodec.codecs.factoring import balanced_svd, choose_rank, needs_spectrum, s
 from wcodec.codecs.lossless import Config, encode_part
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.codecs.params import uint
-from wcodec.coding.numbers import LOSSY
+from wcodec.coding.numbers import LOSSY, from_float32, to_float32
 from wcodec.coding.uniform import F32
 from wcodec.errors import Corrupt
-from wcodec.types import Part, Ref, Resource, Section, Spec, UInts
+from wcodec.types import DType, Part, Ref, Resource, Section, Spec, UInts
 
 BUDGETS = ("rank", "keep", "energy", "error")
 
@@ -27,7 +27,7 @@ class LowRank(Codec):
     """Stores a matrix as left · right.
 
     Options: the rank, by one of ``rank``, ``keep`` (share of the parameters, 0.5), ``energy`` (share of Σ σ²) and ``error`` (relative);
-    left, right: configs of the factors.
+    left, right: configs of the factors (rounded to the tensor's dtype).
     """
 
     name = "lowrank"
@@ -74,15 +74,18 @@ class LowRank(Codec):
         rank = choose_rank(rows, cols, spectrum(values) if needs_spectrum(**budget) else None, **budget)
         left, right = balanced_svd(values, rank) if values.size else (np.zeros((rows, 1), np.float32), np.zeros((1, cols), np.float32))
         parts: dict[str, Part] = {
-            "left": encode_factor(left, env, options.get("left")),
-            "right": encode_factor(right, env, options.get("right")),
+            "left": encode_factor(left, spec.dtype, env, options.get("left")),
+            "right": encode_factor(right, spec.dtype, env, options.get("right")),
         }
         return Section("lowrank", {"rank": left.shape[1]}, parts)
 
 
-def encode_factor(factor: F32, env: Env, config: Config | None) -> Section:
-    """Encode a matrix of float32."""
-    return encode_part(np.ascontiguousarray(factor).reshape(-1).view(np.uint32), Spec.of("F32", *factor.shape), env, config)
+def encode_factor(factor: F32, dtype: DType, env: Env, config: Config | None) -> Section:
+    """Encode an array of float32 as config says; without one, rounded to dtype (that of the tensor it is a factor of), then losslessly."""
+    flat = np.ascontiguousarray(factor).reshape(-1)
+    if config is None:
+        flat = to_float32(from_float32(flat, dtype), dtype)
+    return encode_part(flat.view(np.uint32), Spec.of("F32", *factor.shape), env, config)
 
 
 @contextmanager

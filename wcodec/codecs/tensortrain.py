@@ -11,8 +11,7 @@ import numpy as np
 from wcodec.codecs import base
 from wcodec.codecs.base import MAX_PARTS, Codec, Env, Expected
 from wcodec.codecs.factoring import bond_limits, factorise, train_size, tt_svd
-from wcodec.codecs.lossless import encode_part
-from wcodec.codecs.lowrank import finite
+from wcodec.codecs.lowrank import encode_factor, finite
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.codecs.params import uints
 from wcodec.coding.numbers import LOSSY
@@ -43,7 +42,7 @@ class TensorTrain(Codec):
     """Stores a matrix as a matrix product operator.
 
     Options: the bonds, by one of ``bond`` (the largest), ``error`` (relative) and ``keep`` (share of the parameters, 0.5); sites (3) or
-    rows and columns, their factors; cores: config of every core.
+    rows and columns, their factors; cores: config of every core (rounded to the tensor's dtype).
     """
 
     name = "tensortrain"
@@ -90,8 +89,7 @@ class TensorTrain(Codec):
         cores = tt_svd(values, rows, cols, _bond(rows, cols, values.size, options), options.get("error"))
         parts: dict[str, Part] = {}
         for i, core in enumerate(cores):
-            flat = np.ascontiguousarray(core).reshape(-1).view(np.uint32)
-            parts[str(i)] = encode_part(flat, Spec.of("F32", *core.shape), env, options.get("cores"))
+            parts[str(i)] = encode_factor(core, spec.dtype, env, options.get("cores"))
         params = {"rows": list(rows), "columns": list(cols), "bonds": [core.shape[3] for core in cores[:-1]]}
         found = Section("tensortrain", params, parts)
         try:
