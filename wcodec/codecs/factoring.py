@@ -15,11 +15,11 @@ from wcodec.errors import EncodeError
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 
-EXACT = 2048
+EXACT = 4096
 """Shorter side up to which the SVD is exact; above it, and for fewer ranks than WIDE of it, it is found by subspace iteration."""
 WIDE = 0.8
 OVERSAMPLE = 48
-ITERATIONS = 2
+ITERATIONS = 4
 CHUNK = 1 << 12
 """Rows that stand in float64 at once."""
 
