@@ -28,7 +28,12 @@ sys.path.append(str(ROOT / "tools"))
 
 BACKENDS = tuple(available())
 
-EXAMPLES = [pytest.param(name, options, id=f"{name}-{i}") for name, codec in CODECS.items() for i, options in enumerate(codec.examples)]
+EXAMPLES = [
+    pytest.param(name, options, id=f"{name}-{i}")
+    for name, codec in CODECS.items()
+    if codec.lossless  # the others only take finite floats: test_linear.py
+    for i, options in enumerate(codec.examples)
+]
 
 
 def make_env(backend: str = "numpy", **options: Any) -> Env:

@@ -58,7 +58,8 @@ def _chunks(grid: Grid, start: int, count: int) -> Iterator[tuple[slice, npt.NDA
 def dequantise(grid: Grid, start: int, symbols: UInts, steps: F32, zero: int, out: F32) -> None:
     """Write step · (symbol − zero) for elements from ``start`` on; steps: those of the window's span. Symbols are below 2^25."""
     for piece, at in _chunks(grid, start, symbols.size):
-        np.multiply(steps[at], (symbols[piece].astype(np.int64) - zero).astype(np.float32), out=out[piece])
+        with np.errstate(over="ignore", under="ignore"):
+            np.multiply(steps[at], (symbols[piece].astype(np.int64) - zero).astype(np.float32), out=out[piece])
 
 
 def quantise(grid: Grid, start: int, x: F32, steps: F32, zero: int, levels: int, out: UInts) -> None:
