@@ -46,10 +46,11 @@ def find_groups(names: Iterable[str], groups: Sequence[Sequence[str]] | None) ->
     """
     found: dict[tuple[int, str], dict[int, str]] = {}
     rules = GROUPS if groups is None else groups
+    patterns = [[_member(text) for text in members] for members in rules]
     for name in names:
-        for number, members in enumerate(rules):
-            for place, text in enumerate(members):
-                match = _member(text).search(name)
+        for number, members in enumerate(patterns):
+            for place, member in enumerate(members):
+                match = member.search(name)
                 if match is None or (groups is None and (CROSS.search(name) or name[match.end() :] not in ("", ".weight"))):
                     continue
                 key = f"{name[: match.start()]}*{name[match.end() :]}"
