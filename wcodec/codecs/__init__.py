@@ -1,7 +1,5 @@
 """Codecs: one file, one spec page and one line of this table each."""
 
-from collections.abc import Mapping
-
 from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
 from wcodec.codecs.bitpack import Bitpack
 from wcodec.codecs.concat import Concat
@@ -15,7 +13,7 @@ from wcodec.codecs.tensortrain import TensorTrain
 from wcodec.codecs.uniform import Uniform
 from wcodec.codecs.zstd import Zstd
 
-CODECS: Mapping[str, Codec] = {
+CODECS: dict[str, Codec] = {
     codec.name: codec
     for codec in (
         *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),
@@ -23,4 +21,15 @@ CODECS: Mapping[str, Codec] = {
     )
 }
 
-__all__ = ["CODECS", "Codec", "Env", "check", "decode", "decode_all", "unit"]
+
+def register(codec: Codec) -> None:
+    """Make a codec from outside known to this process; files never do that. Raises ValueError.
+
+    Its name has a dot, such as ``org.example.delta``, so that it can never be one of the format's own.
+    """
+    if "." not in codec.name or codec.name in CODECS:
+        raise ValueError(f"a codec's name needs a dot and must be new, not {codec.name!r}")
+    CODECS[codec.name] = codec
+
+
+__all__ = ["CODECS", "Codec", "Env", "check", "decode", "decode_all", "register", "unit"]
