@@ -23,7 +23,7 @@ VALUES = np.arange(40, dtype=np.uint8) % 7
 
 def takes(codec: str, options, spec: Spec, x) -> bool:
     """Whether a codec promises to hold these elements."""
-    if isinstance(CODECS[codec], Fill):
+    if isinstance(CODECS[codec], Fill) or not CODECS[codec].lossless:
         return False
     if codec == "const":
         return not x.size or bool((x == x[0]).all())

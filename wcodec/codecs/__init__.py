@@ -5,14 +5,22 @@ from wcodec.codecs.bitpack import Bitpack
 from wcodec.codecs.concat import Concat
 from wcodec.codecs.const import Const
 from wcodec.codecs.draw import Draw
+from wcodec.codecs.lowrank import LowRank
 from wcodec.codecs.mt19937 import Mt19937
 from wcodec.codecs.philox import Philox
 from wcodec.codecs.planes import PlanesCodec
 from wcodec.codecs.rans import Rans
 from wcodec.codecs.raw import Raw
+from wcodec.codecs.sum import Sum
+from wcodec.codecs.tensortrain import TensorTrain
+from wcodec.codecs.uniform import Uniform
 from wcodec.codecs.zstd import Zstd
 
-OWN = (Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat(), Draw(), Philox(), Mt19937())
+OWN = (
+    *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),
+    *(Uniform(), Sum(), Draw(), Philox(), Mt19937()),
+    *(LowRank(), TensorTrain()),
+)
 
 CODECS: dict[str, Codec] = {codec.name: codec for codec in OWN}
 

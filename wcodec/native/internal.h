@@ -129,6 +129,17 @@ typedef struct {
 
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 
+/* Float32 arithmetic; steps: one for all elements, or one each. */
+typedef struct {
+  /* step * (symbol - zero); returns the largest symbol. */
+  uint32_t (*dequantise)(const void *symbols, uint32_t bytes, uint64_t count, const wk_f32 *steps, int each, uint32_t zero,
+                         wk_f32 *out);
+  void (*quantise)(const wk_f32 *x, uint64_t count, const wk_f32 *steps, int each, uint32_t zero, uint32_t levels,
+                   uint32_t bytes, void *out);
+  void (*round)(const wk_f32 *x, uint64_t count, uint32_t kind, void *out);
+  int (*add)(wk_f32 *total, const wk_f32 *part, uint64_t count);
+} wk_floats;
+
 /* Kernels of an instruction set. */
 typedef struct {
   int flight; /* blocks without a context that decode takes at once: 2, or 4 */
@@ -153,6 +164,7 @@ typedef struct {
                uint64_t count, void *out);
   /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
   uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
+  const wk_floats *floats;
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -171,6 +183,7 @@ void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
 
 WK_PLANES(scalar)
 uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
+extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
 #if WK_X86
 uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);

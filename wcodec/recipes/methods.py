@@ -5,5 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wcodec.recipes.base import Lossless, Method
+from wcodec.recipes.joint_rank_k import JointRankK
+from wcodec.recipes.mpo import Mpo
 
-METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless,)}
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless, JointRankK, Mpo)}
