@@ -7,14 +7,18 @@
 #include <cpuid.h>
 #endif
 
-static const wk_kernels scalar = {1, NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar};
+static const wk_kernels scalar = {
+    1,    NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar, wk_gather_scalar};
 #if WK_X86
-static const wk_kernels avx2 = {2, wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
-                                wk_pack_avx2,   wk_split_avx2,  wk_tokens_avx2,  wk_join_avx2};
-static const wk_kernels avx512 = {2, wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
-                                  wk_pack_avx2,     wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
-static const wk_kernels avx512_gather = {4, wk_decode_avx512_gather, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
-                                         wk_pack_avx2,            wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
+#define AVX512(flight, decode, gather)                                                                       \
+  {flight,       decode,          wk_encode_avx512, wk_look_up_avx2, wk_unpack_avx2,                           \
+   wk_pack_avx2, wk_split_avx512, wk_tokens_avx512, wk_join_avx512,  gather}
+
+static const wk_kernels avx2 = {2,           wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
+                                wk_pack_avx2, wk_split_avx2,  wk_tokens_avx2, wk_join_avx2,    wk_gather_avx2};
+static const wk_kernels avx512 = AVX512(2, wk_decode_avx512, wk_gather_avx2);
+static const wk_kernels avx512_vbmi = AVX512(2, wk_decode_avx512, wk_gather_vbmi);
+static const wk_kernels avx512_gather = AVX512(4, wk_decode_avx512_gather, wk_gather_vbmi);
 
 /* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast. */
 static int gathers_fast(void) {
@@ -47,7 +51,10 @@ int wcodec_set_isa(int cap) {
   const wk_kernels *found = &scalar;
 #if WK_X86
   if (isa == WCODEC_AVX2) found = &avx2;
-  if (isa == WCODEC_AVX512) found = gathers_fast() ? &avx512_gather : &avx512;
+  if (isa == WCODEC_AVX512) {
+    const int bytes = __builtin_cpu_supports("avx512vbmi"); /* permutes them */
+    found = !bytes ? &avx512 : gathers_fast() ? &avx512_gather : &avx512_vbmi;
+  }
 #endif
   atomic_store_explicit(&current, found, memory_order_release);
   return isa;
