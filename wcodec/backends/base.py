@@ -79,9 +79,7 @@ class Backend:
             self.unpack_bits(rest[-1], split.rest % 8, 0, planes[-1])
         self.join_planes(split, symbol.astype(np.uint8 if split.bits - split.rest <= 8 else np.uint16), planes, out)
 
-    def rans_gather(
-        self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, centroids: UInts, width: int, out: UInts
-    ) -> None:
+    def rans_gather(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, centroids: UInts, width: int, out: UInts) -> None:
         """Decode a window's tokens and write the centroids that they number to out: rans_decode and gather in one pass."""
         tokens = np.empty(job.order.count, np.uint8)
         self.rans_decode(job, lut, states, offsets, words, tokens)

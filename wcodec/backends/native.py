@@ -164,9 +164,7 @@ class NativeBackend(Backend):
             )
         )  # fmt: skip
 
-    def rans_gather(
-        self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, centroids: UInts, width: int, out: UInts
-    ) -> None:
+    def rans_gather(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, centroids: UInts, width: int, out: UInts) -> None:
         """Decode a window's tokens and write the centroids that they number to out: rans_decode and gather in one pass."""
         native, entries = _decoding(job, lut, states, offsets, words), centroids.size // width
         # With all tokens of the tables inside the codebook, no word can lead out of it.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
 from wcodec.codecs.bitpack import Bitpack
+from wcodec.codecs.codebook import Codebook
 from wcodec.codecs.concat import Concat
 from wcodec.codecs.const import Const
 from wcodec.codecs.planes import PlanesCodec
@@ -11,6 +12,8 @@ from wcodec.codecs.rans import Rans
 from wcodec.codecs.raw import Raw
 from wcodec.codecs.zstd import Zstd
 
-CODECS: Mapping[str, Codec] = {codec.name: codec for codec in (Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat())}
+CODECS: Mapping[str, Codec] = {
+    codec.name: codec for codec in (Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat(), Codebook())
+}
 
 __all__ = ["CODECS", "Codec", "Env", "check", "decode", "decode_all", "unit"]
