@@ -139,8 +139,8 @@ def _assign(blocks: UInts, book: UInts | None) -> tuple[UInts, UInts]:
         place = np.array([known.get(entry.tobytes(), -1) for entry in found], np.intp)
     if len(book) > LARGEST or (place < 0).any():
         raise EncodeError(f"{len(found)} distinct blocks do not fit into {min(len(book), LARGEST)} centroids")
-    assigned: UInts = place.astype(np.uint8 if len(book) <= 256 else np.uint16)[inverse.reshape(-1)]
-    return book.reshape(-1), assigned
+    order: UInts = place.astype(np.uint8 if len(book) <= 256 else np.uint16)
+    return book.reshape(-1), np.take(order, inverse.reshape(-1))
 
 
 def _encode_indices(x: UInts, spec: Spec, env: Env, config: Config | None) -> Section:

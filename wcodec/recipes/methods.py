@@ -5,5 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wcodec.recipes.base import Lossless, Method
+from wcodec.recipes.codebooks import GWK, PQ, BinQuant
+from wcodec.recipes.wfn import WFN
 
-METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless,)}
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless, WFN, GWK, BinQuant, PQ)}
