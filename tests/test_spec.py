@@ -12,7 +12,7 @@ from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
-RULE = r"(?:C|E|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT)-\d+"
+RULE = r"(?:C|E|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|CODEBOOK)-\d+"
 PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
 
@@ -113,6 +113,11 @@ WORKED = {
         [5, 7, 7],
         lambda b: Section("concat", {"lengths": [1, 2]}, {"0": raw(b[0]), "1": Section("const", {"value": b[1]})}),
     ),
+    "codebook": (
+        Spec.of("BF16", 2, 3),
+        [0x3F80, 0xBF80, 0, 0, 0x4000, 0x3F80],
+        lambda b: Section("codebook", {"centroids": 2, "width": 2}, {"centroids": raw(b[0]), "indices": raw(b[1])}),
+    ),
 }
 
 
@@ -126,7 +131,8 @@ def test_worked_examples(name):
         env = make_env(backend)
         check(section, spec, env)
         assert same_bits(decoded(section, spec, env), np.array(values, spec.dtype.storage))
-    options = {"rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None}.get(name, {})
+    kept = dict.fromkeys(("concat", "zstd", "bitpack", "codebook"))
+    options = ({"rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}} | kept).get(name, {})
     if options is not None:
         made = CODECS[name].encode(np.array(values, spec.dtype.storage), spec, make_env(), **options)
         for key in section.params:

@@ -20,7 +20,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import bad_codebook  # noqa: F401 - adds its cases to BAD
 import bad_codecs  # noqa: F401 - adds its cases to BAD
+import golden_codebook  # noqa: F401 - adds its cases to GOOD
 from bad_cases import BAD
 from golden_cases import GOOD
 

@@ -118,9 +118,9 @@ def table(rows: Sequence[Row], count: int) -> str:
     lines = [
         "# Codebooks of LeNet-300-100 on MNIST",
         "",
-        f"{count:,} weights in three matrices and 410 biases, {dense:,} bytes as float32; `python tools/study_codebook.py` writes this page.",
-        "No method sees data, but for the importances; no network is trained after encoding. Values and bits are counted in the decoded matrices,",
-        "all of them together; bytes are those of the whole file, biases (lossless) included. Importances are means over the training images.",
+        f"{count:,} weights in three matrices and 410 biases, {dense:,} bytes as float32. Written by `tools/study_codebook.py`.",
+        "Nothing sees data but the importances (means over the training images), and nothing is trained after encoding. Values and bits",
+        "(order-0 entropy) are counted in the decoded matrices, all together; bytes are those of the whole file, lossless biases included.",
         "",
         "| recipe | accuracy, % | values | bits per weight | file, bytes | ratio |",
         "|---|---|---|---|---|---|",

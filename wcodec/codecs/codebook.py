@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import lcm
+from math import lcm, prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,11 +46,11 @@ def book_of(params: Mapping[str, Any], spec: Spec) -> Book:
     """Check the params. Raises Corrupt [CODEBOOK-1]."""
     if spec.dtype.bits < 8:
         raise Corrupt(f"codebook cannot hold {spec.dtype.name}", rule=RULE)
-    count = uint(params, "centroids", 1, LARGEST, RULE)
-    width = uint(params, "width", 2, LARGEST, RULE) if "width" in params else 1
     rows = spec.shape[0] if len(spec.shape) > 1 else 1
     grain = 2 if spec.dtype.name == "C64" else 1
     cols = spec.count // rows if rows else 0
+    count = uint(params, "centroids", 1, LARGEST, RULE)
+    width = uint(params, "width", 2, min(LARGEST, cols // grain), RULE) if "width" in params else 1
     per_row = -(-cols // (grain * width))
     indices = Spec(DTYPES["U8" if count <= 256 else "U16"], spec.shape if width == 1 else (rows, per_row))
     centroids = Spec(spec.dtype, (count,) if width == 1 else (count, width))
@@ -60,8 +60,9 @@ def book_of(params: Mapping[str, Any], spec: Spec) -> Book:
 class Codebook(Codec):
     """Stores arrays of few distinct values, or of few distinct runs of values along their rows.
 
-    Options: width (1), book (centroids, an array of storage elements or a Resource; all distinct blocks by default), assigned (the index
-    of every block; by default of the centroid with the same bits), centroids and indices (how these parts are encoded).
+    Options: width (1, at most that of a row), book (centroids, an array of storage elements or a Resource; all distinct blocks by
+    default), assigned (the index of every block; by default of the centroid with the same bits), centroids and indices (how these parts
+    are encoded).
     """
 
     name = "codebook"
@@ -101,8 +102,9 @@ class Codebook(Codec):
         indices: Config | None = None,
         **options: Any,
     ) -> Section:
-        if not self.suits(spec) or not 1 <= width <= LARGEST:
-            raise EncodeError(f"codebook cannot hold {spec} in blocks of {width}")
+        if not self.suits(spec):
+            raise EncodeError(f"codebook cannot hold {spec}")
+        width = fitting(width, spec)
         params = {"width": width} if width > 1 else {}
         its = book_of({"centroids": 1, **params}, spec)
         values = base.decode_all(book, book.spec, env) if isinstance(book, Resource) else book
@@ -114,6 +116,12 @@ class Codebook(Codec):
         part = book if isinstance(book, Resource) else encode_part(values, its.centroids, env, centroids)
         parts: dict[str, Part] = {"centroids": part, "indices": _encode_indices(assigned, its.indices, env, indices)}
         return Section("codebook", {"centroids": its.count, **params}, parts)
+
+
+def fitting(width: int, spec: Spec) -> int:
+    """Return the width, or what the rows of an array allow of it."""
+    rows = spec.shape[0] if len(spec.shape) > 1 else 1
+    return max(1, min(width, LARGEST, prod(spec.shape) // max(rows, 1)))
 
 
 def blocks_of(x: UInts, spec: Spec, width: int) -> UInts:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.codecs import Env
-from wcodec.codecs.codebook import LARGEST, blocks_of
+from wcodec.codecs.codebook import LARGEST, blocks_of, fitting
 from wcodec.coding.numbers import from_float32
 from wcodec.errors import EncodeError
 from wcodec.recipes.base import Importance, Method, require
@@ -89,17 +89,18 @@ class PQ(Method):
         weights = weights_of(x, spec)
         if not x.size or not np.isfinite(weights).all():
             raise EncodeError("the tensor is empty or holds infinities or NaNs")
-        importance = _important(name, spec, self.importance)
-        f32 = Spec.of("F32", *spec.shape)
-        blocks = blocks_of(weights.view(np.uint32), f32, self.width).view(np.float32)
-        if importance is None and blocks.size > x.size:  # what fills blocks up must not count
-            importance = np.ones(x.size, np.float32)
-        masses = None if importance is None else blocks_of(importance.view(np.uint32), f32, self.width).view(np.float32)
-        centroids, index = cluster_blocks(blocks, masses, self.values, self.seed)
+        f32, importance = Spec.of("F32", *spec.shape), _important(name, spec, self.importance)
+        width = fitting(self.width, spec)
+        blocks = blocks_of(weights.view(np.uint32), f32, width).view(np.float32)
+        mass = np.ones(len(blocks), np.float32)
+        if importance is not None:
+            # One importance per block: weights of their own overfit (tools/results/codebook.md).
+            mass = blocks_of(importance.view(np.uint32), f32, width).view(np.float32).mean(1)
+        centroids, index = cluster_blocks(blocks, mass, self.values, self.seed)
         if self.half and spec.dtype.bits > 16:
             centroids = np.clip(centroids, -65504, 65504).astype(np.float16).astype(np.float32)
         book = from_float32(centroids.reshape(-1), spec.dtype)
-        return env.codecs["codebook"].encode(x, spec, env, width=self.width, book=book, assigned=_narrow(index, len(centroids)))
+        return env.codecs["codebook"].encode(x, spec, env, width=width, book=book, assigned=_narrow(index, len(centroids)))
 
 
 def _important(name: str, spec: Spec, importance: Importance | None) -> F32 | None:
@@ -132,7 +133,7 @@ def _bins(points: Points, count: int) -> tuple[F64, npt.NDArray[np.intp]]:
     reach = float(np.abs(points.values).max())
     width = 2 * reach / count
     index = np.floor((points.values + reach) / width) if width else np.zeros(points.values.size)
-    midpoints: F64 = (np.arange(count) + 0.5) * width - reach
+    midpoints = (np.arange(count, dtype=np.float64) + 0.5) * width - reach
     return midpoints, np.minimum(index.astype(np.intp), count - 1)
 
 

@@ -44,7 +44,10 @@ def importance_of(importance: npt.NDArray[np.float32] | None, count: int) -> F32
     mean = float(found.mean(dtype=np.float64)) if found.size else 0.0
     if found.size != count or not np.isfinite(mean) or (found < 0).any():
         raise EncodeError(f"{found.size} importances, expected {count} finite ones of at least 0")
-    return np.maximum(found / np.float32(mean), np.float32(0.01)) if mean else None
+    if not mean:
+        return None
+    found = found / np.float32(mean)
+    return np.maximum(found, np.float32(0.01), out=found)
 
 
 class Histogram:

@@ -9,7 +9,7 @@ from wcodec.recipes.histogram import F32, F64, Points
 
 ROUNDS = 1000
 """Rounds on a histogram, at most: each takes microseconds."""
-BLOCK_ROUNDS = 20
+BLOCK_ROUNDS = 50
 TRAINED = 256
 """Blocks per centroid that centroids of blocks are made from, at most."""
 PIECE = 1 << 14
@@ -54,40 +54,30 @@ def _cuts(points: Points, centroids: F64, prices: F64) -> npt.NDArray[np.intp]:
     return np.concatenate(([0], found, [points.values.size]))
 
 
-def cluster_blocks(blocks: F32, importance: F32 | None, count: int, seed: int) -> tuple[F32, npt.NDArray[np.intp]]:
-    """Return centroids [at most count, width] of blocks [n, width] and the one of every block; importances are those of single weights."""
+def cluster_blocks(blocks: F32, mass: F32, count: int, seed: int) -> tuple[F32, npt.NDArray[np.intp]]:
+    """Return centroids [at most count, width] of blocks [n, width] of importances [n], and the centroid of every block."""
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.choice(len(blocks), min(len(blocks), TRAINED * count), replace=False))
-    x, mass = blocks[sample], None if importance is None else importance[sample]
+    x, weigh = blocks[sample], mass[sample].astype(np.float64)
     centroids = np.unique(x[rng.permutation(len(x))[:count]], axis=0)
     for _ in range(BLOCK_ROUNDS):
-        nearest, distance = _nearest(x, mass, centroids)
-        centroids = _means(x, mass, nearest, centroids)
-        idle = np.flatnonzero(np.bincount(nearest, minlength=len(centroids)) == 0)
-        centroids[idle] = x[np.argsort(-distance, kind="stable")[: idle.size]]  # where it is worst
-    return centroids, _nearest(blocks, importance, centroids)[0]
-
-
-def _nearest(x: F32, mass: F32 | None, centroids: F32) -> tuple[npt.NDArray[np.intp], F32]:
-    """Return the centroid of least important squared distance, and that distance, for every block."""
-    nearest, distance = np.empty(len(x), np.intp), np.empty(len(x), np.float32)
-    for at in range(0, len(x), PIECE):
-        its = x[at : at + PIECE]
-        weigh = np.ones_like(its) if mass is None else mass[at : at + PIECE]
-        # Σ m (x − c)² without the term that does not depend on c.
-        part = weigh @ (centroids**2).T - 2 * (weigh * its) @ centroids.T
-        best = part.argmin(1)
-        nearest[at : at + PIECE] = best
-        distance[at : at + PIECE] = part[np.arange(len(its)), best] + (weigh * its**2).sum(1)
-    return nearest, distance
-
-
-def _means(x: F32, mass: F32 | None, nearest: npt.NDArray[np.intp], centroids: F32) -> F32:
-    """Return the important mean of every centroid's blocks; a centroid without blocks stays."""
-    found = centroids.copy()
-    for k in range(x.shape[1]):
-        weigh = np.ones(len(x)) if mass is None else mass[:, k].astype(np.float64)
+        nearest, distance = _nearest(x, centroids)
         total = np.bincount(nearest, weigh, len(centroids))
         used = total > 0
-        found[used, k] = (np.bincount(nearest, weigh * x[:, k], len(centroids))[used] / total[used]).astype(np.float32)
-    return found
+        for k in range(x.shape[1]):
+            centroids[used, k] = np.bincount(nearest, weigh * x[:, k], len(centroids))[used] / total[used]
+        centroids[~used] = x[np.argsort(-distance * weigh, kind="stable")[: np.count_nonzero(~used)]]  # where it is worst
+    return centroids, _nearest(blocks, centroids)[0]
+
+
+def _nearest(x: F32, centroids: F32) -> tuple[npt.NDArray[np.intp], F32]:
+    """Return the nearest centroid of every block, and its squared distance."""
+    nearest, distance = np.empty(len(x), np.intp), np.empty(len(x), np.float32)
+    sizes, twice = (centroids**2).sum(1), np.ascontiguousarray(-2 * centroids.T)
+    for at in range(0, len(x), PIECE):
+        its = x[at : at + PIECE]
+        part = its @ twice
+        part += sizes  # without the block's own size, which decides nothing
+        nearest[at : at + PIECE] = best = part.argmin(1)
+        distance[at : at + PIECE] = np.take_along_axis(part, best[:, None], 1)[:, 0] + (its**2).sum(1)
+    return nearest, distance
