@@ -42,7 +42,9 @@ def test_gather(seed, count, outside):
     wide = count > 256 or bool(rng.integers(2))
     dtype, width = np.dtype(f"u{2 ** rng.integers(4)}"), int(rng.choice([1, 1, 2, 3, 4, 8, 16]))
     book, size = book_of(rng, count, width, dtype), int(rng.choice([0, 1, 31, 63, 64, 65, 200, 4096, 9001]))
-    indices = np.frombuffer(b"\0" + rng.integers(0, count, size).astype("<u2" if wide else "u1").tobytes(), "<u2" if wide else "u1", size, 1)
+    indices = np.frombuffer(
+        b"\0" + rng.integers(0, count, size).astype("<u2" if wide else "u1").tobytes(), "<u2" if wide else "u1", size, 1
+    )
     found = outside and size and count < (1 << 16 if wide else 256)
     if found:
         indices = indices.copy()

@@ -17,6 +17,8 @@ from wcodec.recipes.histogram import F32, F64, Histogram, Points, assign, import
 from wcodec.recipes.kmeans import cluster, cluster_blocks
 from wcodec.types import Section, Spec, UInts
 
+EXTREME = 2.0**60
+"""Weights above, or all below its inverse, are not for sums of float32 squares."""
 MOST_BINS = 1 << 12
 """Bins that bin-quant tries at most: finer ones are not what it is for."""
 
@@ -87,8 +89,9 @@ class PQ(Method):
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         weights = weights_of(x, spec)
-        if not x.size or not np.isfinite(weights).all():
-            raise EncodeError("the tensor is empty or holds infinities or NaNs")
+        largest = float(np.abs(weights).max(initial=0))
+        if not x.size or not (largest == 0 or 1 / EXTREME < largest < EXTREME):
+            raise EncodeError("the tensor is empty, or its largest weight is no number whose square is one")
         f32, importance = Spec.of("F32", *spec.shape), _important(name, spec, self.importance)
         width = fitting(self.width, spec)
         blocks = blocks_of(weights.view(np.uint32), f32, width).view(np.float32)

@@ -15,7 +15,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 KEY_BITS = 20
-"""Sign, exponent and 11 bits of mantissa: weights of one bin differ by less than 2^-11 of their size."""
+"""Sign, exponent and 11 bits of mantissa: weights of one bin differ by less than 2^-11 of their size, subnormal ones by 2^-137."""
 NON_FINITE = 0xFF << KEY_BITS - 9
 PIECE = 1 << 20
 """Weights that are looked at together."""
