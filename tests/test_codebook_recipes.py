@@ -60,7 +60,7 @@ class Network:
         return ""
 
 
-def stored(network: Network, method, backend: str = "numpy") -> tuple[bytes, dict[str, UInts]]:
+def stored(network: Network, method, backend: str = BACKENDS[-1]) -> tuple[bytes, dict[str, UInts]]:
     """A file of all tensors encoded by one method, and what it decodes to on every backend."""
     recipe, env, buffer = Recipe("", [Rule(Match(), method)]), make_env(backend), io.BytesIO()
     recipe.prepare(network, env)
