@@ -105,7 +105,7 @@ def study(cache: Path) -> tuple[list[Row], int]:
     for values in (4, 16):
         for kind, importance in kinds.items():
             rows.append(row(f"gwk, {values} values, {kind}", arrays, test, "gwk", {"values": values}, importance))
-    rows.append(row("gwk, 16 values, rate 0.005", arrays, test, "gwk", {"values": 16, "rate": 0.005}))
+    rows.append(row("gwk, 64 values, rate 0.04", arrays, test, "gwk", {"values": 64, "rate": 0.04}))
     rows.append(row("bin-quant, error 0.25", arrays, test, "bin-quant", {"error": 0.25}))
     for kind, importance in kinds.items():
         rows.append(row(f"pq, 256 × 8, {kind}", arrays, test, "pq", {}, importance))

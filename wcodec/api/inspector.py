@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wcodec.api.files import matches, open_shards
 from wcodec.api.report import TensorRow
-from wcodec.types import DTYPES, Ref, Resource, Section
+from wcodec.api.trees import tree
+from wcodec.types import DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +71,8 @@ def inspect(path: str | Path, *, include: Sequence[str] = ()) -> FileReport:
                 row = TensorRow.of(name, record.spec, record.section, record.lossless, record.digest)
                 if alias is not None:
                     owner = opened.reader.names[alias.index]
-                    row = TensorRow(name, row.dtype, row.shape, "alias", 0, row.raw_size, row.lossless, row.digest, owner)
+                    row = replace(row, name=owner).alias_of(name)
                 rows.append(row)
                 trees[name] = tree(record.section)
         size = sum(opened.reader.size for opened in found.values())
         return FileReport(str(path), len(found), size, bool(include), metadata, encoder, rows, trees)
-
-
-def tree(section: Section) -> dict[str, Any]:
-    """Return a section as plain values: codec, params, parts with their sizes."""
-    params = {key: value.hex() if isinstance(value, bytes) else value for key, value in section.params.items()}
-    parts: dict[str, Any] = {}
-    for name, part in section.parts.items():
-        if isinstance(part, Section):
-            parts[name] = tree(part)
-        elif isinstance(part, Ref):
-            parts[name] = {"ref": part.index}
-        elif not isinstance(part, Resource):
-            parts[name] = {"stream": part.size}
-    return {"codec": section.codec, "params": params, "parts": parts}

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from wcodec.coding import bits, codebook, floats, rans
+from wcodec.coding import bits, codebook, floats, mt19937, philox, rans
 from wcodec.coding.tables import Tables
 from wcodec.types import U8, U32, U64, UInts
 
@@ -122,6 +123,20 @@ class Backend:
     def unpack_bits(self, data: U8, width: int, base: int, out: UInts) -> None:
         """Unpack values of ``width`` bits, the first at bit 0 of data, add base and store them in out."""
         bits.unpack(data, width, base, out)
+
+    def philox_fill(
+        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]
+    ) -> None:
+        """Write elements start … of a stream of random numbers (spec/rng.md). kind: uniform or normal."""
+        philox.fill(seed, id, stream, kind, scale, decay, start, out)
+
+    def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -> int:
+        """Write 1 where the word of element start … is below threshold, else 0; return the number of ones."""
+        return philox.draw(seed, id, stream, threshold, start, out)
+
+    def mt19937_fill(self, seed: int, offset: int, low: float, high: float, out: npt.NDArray[np.float32]) -> None:
+        """Write what torch's uniform_(low, high) makes of the words from ``offset`` on."""
+        mt19937.fill(seed, offset, low, high, out)
 
     def same(self, a: UInts, b: UInts) -> bool:
         """Compare two arrays of one dtype and size bit for bit."""

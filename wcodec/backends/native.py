@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from ctypes import POINTER, Structure, byref, c_int, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, byref, c_float, c_int, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.backends.base import Backend, Planes, Symbols
-from wcodec.coding import rans
+from wcodec.coding import philox, rans
 from wcodec.coding.tables import Tables
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, UInts
 
-ABI = 5
+ABI = 6
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -48,6 +48,12 @@ class _Split(Structure):
     )  # fmt: skip
 
 
+class _Philox(Structure):
+    """wcodec_philox."""
+
+    _fields_ = (("seed", c_uint64), ("id", c_uint32), ("stream", c_uint32))
+
+
 _P, _N, _I = c_void_p, c_uint64, c_uint32
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_set_isa": (c_int, (c_int,)),
@@ -65,6 +71,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_gather": (c_int, (_P, _I, _I, _P, _I, _N, _P)),
     "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
     "wcodec_unpack_bits": (None, (_P, _I, _N, _I, _N, _P)),
+    "wcodec_philox_fill": (None, (POINTER(_Philox), _P, c_float, c_float, _N, _N, _P)),
+    "wcodec_philox_draw": (_N, (POINTER(_Philox), _I, _N, _N, _P)),
     "wcodec_same": (c_int, (_P, _P, _N)),
 }
 
@@ -229,6 +237,22 @@ class NativeBackend(Backend):
         if not out.flags.c_contiguous or not _fits(data, np.uint8, -(-out.size * width // 8)):
             return super().unpack_bits(data, width, base, out)
         self._library.wcodec_unpack_bits(_at(data), out.itemsize, out.size, width, base, _at(out))
+
+    def philox_fill(
+        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]
+    ) -> None:
+        """Write elements start … of a stream of random numbers (spec/rng.md). kind: uniform or normal."""
+        if not _fits(out, np.float32, 0):
+            return super().philox_fill(seed, id, stream, kind, scale, decay, start, out)
+        table = _at(philox.normals()) if kind == "normal" else None
+        self._library.wcodec_philox_fill(byref(_Philox(seed, id, stream)), table, scale, decay, start, out.size, _at(out))
+
+    def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -> int:
+        """Write 1 where the word of element start … is below threshold, else 0; return the number of ones."""
+        if not _fits(out, np.uint8, 0):
+            return super().philox_draw(seed, id, stream, threshold, start, out)
+        found: int = self._library.wcodec_philox_draw(byref(_Philox(seed, id, stream)), threshold, start, out.size, _at(out))
+        return found
 
     def same(self, a: UInts, b: UInts) -> bool:
         """Compare two arrays of one dtype and size bit for bit."""

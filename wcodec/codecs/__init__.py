@@ -1,19 +1,31 @@
 """Codecs: one file, one spec page and one line of this table each."""
 
-from collections.abc import Mapping
-
 from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
 from wcodec.codecs.bitpack import Bitpack
 from wcodec.codecs.codebook import Codebook
 from wcodec.codecs.concat import Concat
 from wcodec.codecs.const import Const
+from wcodec.codecs.draw import Draw
+from wcodec.codecs.mt19937 import Mt19937
+from wcodec.codecs.philox import Philox
 from wcodec.codecs.planes import PlanesCodec
 from wcodec.codecs.rans import Rans
 from wcodec.codecs.raw import Raw
 from wcodec.codecs.zstd import Zstd
 
-CODECS: Mapping[str, Codec] = {
-    codec.name: codec for codec in (Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat(), Codebook())
-}
+OWN = (Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat(), Codebook(), Draw(), Philox(), Mt19937())
 
-__all__ = ["CODECS", "Codec", "Env", "check", "decode", "decode_all", "unit"]
+CODECS: dict[str, Codec] = {codec.name: codec for codec in OWN}
+
+
+def register(codec: Codec) -> None:
+    """Make a codec from outside known to this process; files never do that. Raises ValueError.
+
+    Its name has a dot, such as ``org.example.delta``, so that it can never be one of the format's own.
+    """
+    if "." not in codec.name or codec.name in CODECS:
+        raise ValueError(f"a codec's name needs a dot and must be new, not {codec.name!r}")
+    CODECS[codec.name] = codec
+
+
+__all__ = ["CODECS", "Codec", "Env", "check", "decode", "decode_all", "register", "unit"]

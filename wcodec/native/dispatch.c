@@ -7,15 +7,17 @@
 #include <cpuid.h>
 #endif
 
-static const wk_kernels scalar = {
-    1,    NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar, wk_gather_scalar};
+static const wk_kernels scalar = {1,    NULL,           NULL,            NULL,           NULL,
+                                  NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar, wk_gather_scalar,
+                                  wk_philox_scalar};
 #if WK_X86
-#define AVX512(flight, decode, gather)                                                                       \
-  {flight,       decode,          wk_encode_avx512, wk_look_up_avx2, wk_unpack_avx2,                           \
-   wk_pack_avx2, wk_split_avx512, wk_tokens_avx512, wk_join_avx512,  gather}
+#define AVX512(flight, decode, gather)                                                                            \
+  {flight,          decode,           wk_encode_avx512, wk_look_up_avx2, wk_unpack_avx2,  wk_pack_avx2,             \
+   wk_split_avx512, wk_tokens_avx512, wk_join_avx512,   gather,          wk_philox_avx512}
 
-static const wk_kernels avx2 = {2,           wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
-                                wk_pack_avx2, wk_split_avx2,  wk_tokens_avx2, wk_join_avx2,    wk_gather_avx2};
+static const wk_kernels avx2 = {2,            wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
+                                wk_pack_avx2, wk_split_avx2,  wk_tokens_avx2, wk_join_avx2,    wk_gather_avx2,
+                                wk_philox_avx2};
 static const wk_kernels avx512 = AVX512(2, wk_decode_avx512, wk_gather_avx2);
 static const wk_kernels avx512_vbmi = AVX512(2, wk_decode_avx512, wk_gather_vbmi);
 static const wk_kernels avx512_gather = AVX512(4, wk_decode_avx512_gather, wk_gather_vbmi);

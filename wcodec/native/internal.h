@@ -22,6 +22,7 @@
 typedef uint16_t __attribute__((aligned(1), may_alias)) wk_u16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) wk_u32;
 typedef uint64_t __attribute__((aligned(1), may_alias)) wk_u64;
+typedef float __attribute__((aligned(1), may_alias)) wk_f32;
 
 enum {
   WK_LOW = 1 << 16, /* lower bound of a state, and its first and last value */
@@ -120,6 +121,24 @@ typedef struct {
 
 void wk_open_book(wk_book *book, const void *centroids, uint32_t count, uint32_t bytes);
 
+/* ---- Random numbers ---------------------------------------------------------------------------------------------- */
+
+enum { WK_UNIFORM, WK_NORMAL, WK_DRAW };
+enum { WK_NORMALS = 4096 };
+
+/* The multipliers of a round. */
+#define WK_PHILOX_0 0xD2511F53u
+#define WK_PHILOX_1 0xCD9E8D57u
+
+/* What a stream of words becomes. keys: of every round. */
+typedef struct {
+  int kind;
+  uint32_t id, stream, threshold;
+  uint32_t keys[10][2];
+  float scale, decay;     /* uniform: scale * 2^-23 */
+  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes */
+} wk_philox;
+
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 
 /* Kernels of an instruction set. */
@@ -146,6 +165,8 @@ typedef struct {
                uint64_t count, void *out);
   /* Entries at n indices of index_bytes (1 or 2) each, all of them below book->count. */
   void (*gather)(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
+  /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
+  uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -164,9 +185,12 @@ void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
 
 WK_PLANES(scalar)
 void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
+uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 #if WK_X86
 void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
+uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void *out);
+uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 WK_PLANES(avx2)
 WK_PLANES(avx512)
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
