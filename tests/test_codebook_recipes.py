@@ -66,8 +66,9 @@ def stored(network: Network, method, backend: str = BACKENDS[-1]) -> tuple[bytes
     recipe.prepare(network, env)
     with ContainerWriter(buffer) as writer:
         for name in network.names:
-            section, why = recipe.encode(name, network.data(name), network.spec(name), env)
-            assert not why, why
+            coded = recipe.encode(name, network.data(name), network.spec(name), env)
+            assert not coded.why, coded.why
+            section = coded.section
             check(section, network.spec(name), env)
             writer.add(name, network.spec(name), section, digest(decoded(section, network.spec(name), env)))
     found = {}
@@ -125,16 +126,16 @@ def test_wfn_shares_tables():
 
 def test_wfn_falls_back():
     """A distance that would destroy the weights is halved, and notes say so; weights that no distance keeps stay lossless."""
-    network, method = Network(LENET), make_method("wfn", {"distance": 0.45})
+    network, method = Network(LENET), make_method("wfn", {"delta": 0.45})
     data, _ = stored(network, method)
     assert "trying 0.225" in method.notes[0] and len(method.notes) >= 2
     halved = float(method.notes[-2].rsplit(" ", 1)[1])
-    assert stored(network, make_method("wfn", {"distance": halved}))[0] == data
+    assert stored(network, make_method("wfn", {"delta": halved}))[0] == data
     lost = make_method("wfn", {"smallest": 100.0})
     recipe = Recipe("", [Rule(Match(), lost)])
     recipe.prepare(network, make_env())
-    section, why = recipe.encode("fc3.weight", network.data("fc3.weight"), network.spec("fc3.weight"), make_env())
-    assert section.codec != "codebook" and why and "lossless" in lost.notes[-1]
+    coded = recipe.encode("fc3.weight", network.data("fc3.weight"), network.spec("fc3.weight"), make_env())
+    assert coded.section.codec != "codebook" and coded.why and "lossless" in lost.notes[-1]
 
 
 def test_wfn_of_several_dtypes_and_strange_tensors():
@@ -262,7 +263,7 @@ def test_what_no_method_takes(name, options):
 @pytest.mark.parametrize(
     ("name", "options"),
     [("gwk", {"values": 0}), ("gwk", {"rate": -1.0}), ("bin-quant", {"bins": 0}), ("bin-quant", {"error": 0.0}), ("pq", {"width": 0}),
-     ("wfn", {"distance": 1.0}), ("wfn", {"smallest": 0.0}), ("pq", {"blocks": 4})],
+     ("wfn", {"delta": 1.0}), ("wfn", {"smallest": 0.0}), ("pq", {"blocks": 4})],
 )  # fmt: skip
 def test_options_out_of_range(name, options):
     with pytest.raises(RecipeError):

@@ -75,7 +75,7 @@ def encoded(arrays: Arrays, recipe: Recipe) -> bytes:
         for name in source.names:
             spec = source.spec(name)
             with source.read(name) as x:
-                section, _ = recipe.encode(name, x, spec, env)
+                section = recipe.encode(name, x, spec, env).section
             check(section, spec, env)
             writer.add(name, spec, section, blake3.blake3(decode_all(section, spec, env).tobytes()).digest())
     return out.getvalue()
@@ -101,7 +101,7 @@ def study(cache: Path) -> tuple[list[Row], int]:
     }
     rows = [row("dense, lossless", arrays, test, "lossless", {})]
     for distance in (0.05, 0.1, 0.2):
-        rows.append(row(f"wfn, distance {distance}", arrays, test, "wfn", {"distance": distance}))
+        rows.append(row(f"wfn, delta {distance}", arrays, test, "wfn", {"delta": distance}))
     for values in (4, 16):
         for kind, importance in kinds.items():
             rows.append(row(f"gwk, {values} values, {kind}", arrays, test, "gwk", {"values": values}, importance))

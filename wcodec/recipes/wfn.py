@@ -30,18 +30,18 @@ ZEROED = 0.25
 class WFN(Method):
     """Share one codebook of sums of powers of two among all chosen tensors.
 
-    distance: δ, mean relative distance of weights from their values; halved where it would destroy the weights, and notes say so.
+    delta: mean relative distance of weights from their values; halved where it would destroy the weights, and notes say so.
     smallest: γ₀, weights below it may become 0; absent: the power of two at or below a quarter of the root mean square.
     """
 
-    distance: float = 0.1
+    delta: float = 0.1
     smallest: float | None = None
     importance: Importance | None = None
     name: ClassVar[str] = "wfn"
     notes: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        require(0 < self.distance < 1, "wfn: distance is above 0 and below 1")
+        require(0 < self.delta < 1, "wfn: delta is above 0 and below 1")
         require(self.smallest is None or (self.smallest > 0 and isfinite(self.smallest)), "wfn: smallest is above 0")
         self._fixed: Fixed | None = None
         self._books: dict[str, Resource] = {}
@@ -85,7 +85,7 @@ class WFN(Method):
 
     def _fix(self, points: Points) -> Fixed | None:
         """Fix with the distance asked for, or the largest half of it … that keeps the weights."""
-        smallest, distance = self.smallest or smallest_of(points), self.distance
+        smallest, distance = self.smallest or smallest_of(points), self.delta
         while True:
             fixed = fix(points, distance, smallest)
             error = points.error(fixed.values[fixed.index])
