@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -30,14 +31,20 @@ class Framework:
     flat: Callable[[Any, Spec], UInts]
 
 
-@contextmanager
-def inside(where: str) -> Iterator[None]:
-    """Say in errors that leave the block where they happened, once."""
-    try:
-        yield
-    except WcodecError as error:
-        said = error.at is not None and f"{error.at}: ".startswith(f"{where}: ")
-        raise (error if said else error.inside(where)) from None
+class inside:
+    """Say in errors that leave the block where they happened, once. A class: a generator costs more than many a tensor."""
+
+    __slots__ = ("where",)
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, WcodecError) and not (error.at is not None and f"{error.at}: ".startswith(f"{self.where}: ")):
+            error.inside(self.where)
 
 
 ALONE = 1 << 22
@@ -142,8 +149,7 @@ class Opened:
 
     def record(self, name: str) -> TensorRecord:
         """Return the checked record behind a name, following an alias."""
-        with self._lock:
-            known = self._checked.get(name)
+        known = self._checked.get(name)
         if known is not None:
             return known
         with inside(self.path):

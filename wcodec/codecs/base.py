@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -215,14 +215,16 @@ def unit(part: Part, spec: Spec, env: Env) -> int:
     return find(part, env).unit(part, spec, env) if isinstance(part, Section) else 1
 
 
-@contextmanager
-def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Iterator[UInts]:
+def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
     """Lend storage elements start … stop − 1, straight from the stored bytes where they are raw."""
-    if isinstance(part, Section) and part.codec == "raw":
-        size = spec.dtype.storage.itemsize
-        with stream_of(part, "data").read(start * size, stop * size) as data:
-            yield data.view(spec.dtype.storage) if size == 1 else np.frombuffer(data, spec.dtype.storage)
-        return
+    if isinstance(part, Section) and part.codec == "raw" and spec.dtype.storage.itemsize == 1:
+        found: AbstractContextManager[UInts] = stream_of(part, "data").read(start, stop)
+        return found
+    return _decoded(part, spec, env, start, stop)
+
+
+@contextmanager
+def _decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Iterator[UInts]:
     with env.borrow(stop - start, spec.dtype.storage) as out:
         decode(part, spec, env, start, stop, out)
         yield out

@@ -14,7 +14,7 @@ from wcodec.backends import Planes, Symbols
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, storage_spec
 from wcodec.codecs.params import uint
-from wcodec.codecs.rans import Rans, window, wire
+from wcodec.codecs.rans import Rans, wire
 from wcodec.codecs.smallest import entropy, smallest
 from wcodec.codecs.splitting import Tokens, choose_split, sample, split_tokens
 from wcodec.errors import Corrupt, EncodeError
@@ -173,10 +173,8 @@ def _patches(section: Section, spec: Spec, env: Env) -> tuple[U32, UInts]:
 def _join(symbol: Section, plan: Plan, symbols: Symbols, env: Env, start: int, stop: int, rest: list[U8], out: UInts) -> None:
     codec = env.codecs["rans"]
     assert isinstance(codec, Rans)
-    head = codec.head(symbol, plan.symbol, env)
-    job, lut, states, offsets, (low, high) = window(head, start // plan.unit, -(-stop // plan.unit))
-    with base.stream_of(symbol, "data").read(low, high) as words:
-        env.backend.rans_join(job, lut, states, offsets, words, symbols, plan.split, rest, out)
+    with codec.window(symbol, plan.symbol, env, start // plan.unit, -(-stop // plan.unit)) as found:
+        env.backend.rans_join(*found, symbols, plan.split, rest, out)
 
 
 def _parts_of_tokens(found: Tokens, x: UInts, its: Spec, split: Planes, env: Env) -> dict[str, Part] | None:
