@@ -30,6 +30,8 @@ enum {
   WK_READ = 256,    /* bytes of words that a vector group may touch from where it starts, at most */
   WK_PARTS = 8,     /* histograms side by side: equal neighbours would wait for each other's store */
   WK_FLIGHT = 4,      /* blocks decoded side by side, at most */
+  WK_LINE = 64,     /* bytes of a cache line */
+  WK_LARGE = 1 << 20, /* bytes of output that would only drive other things out of the caches */
   WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
 };
 
@@ -129,9 +131,10 @@ typedef struct {
   /* Symbols to tokens, and the range of the symbols: wcodec_split_tokens. */
   void (*tokens)(const void *symbol, uint32_t symbol_bytes, uint64_t count, uint32_t base, uint8_t *token,
                  uint32_t *range);
-  /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
+  /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. past: store past the caches, out being
+   * aligned to WK_LINE. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
-               uint64_t count, void *out);
+               uint64_t count, int past, void *out);
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -146,7 +149,7 @@ void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
 #define WK_PLANES(isa)                                                                         \
   void wk_split_##isa(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *); \
   void wk_tokens_##isa(const void *, uint32_t, uint64_t, uint32_t, uint8_t *, uint32_t *);     \
-  void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, void *);
+  void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, int, void *);
 
 WK_PLANES(scalar)
 #if WK_X86
