@@ -13,13 +13,13 @@ static const wk_kernels avx2 = {2, wk_decode_avx2, wk_encode_avx2, wk_look_up_av
                                 wk_pack_avx2,   wk_split_avx2,  wk_tokens_avx2,  wk_join_avx2};
 static const wk_kernels avx512 = {2, wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
                                   wk_pack_avx2,     wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
-static const wk_kernels avx512_gather = {4, wk_decode_avx512_gather, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
+static const wk_kernels avx512_gather = {4, wk_decode_avx512_gather, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_vbmi,
                                          wk_pack_avx2,            wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
 
-/* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast. */
+/* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast; they have VBMI too. */
 static int gathers_fast(void) {
   unsigned a, b, c, d;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 23 & 1 && __builtin_cpu_is("intel");
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 23 & 1 && c >> 1 & 1 && __builtin_cpu_is("intel");
 }
 #endif
 

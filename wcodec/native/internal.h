@@ -162,6 +162,7 @@ void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
 void wk_unpack_avx2(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);
+void wk_unpack_vbmi(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);
 void wk_pack_avx2(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);
 #endif
 #endif
