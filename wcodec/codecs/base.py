@@ -150,6 +150,10 @@ class Codec(ABC):
         """Elements that decode together: a window that begins and ends at multiples of it wastes nothing."""
         return 1
 
+    def lend(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
+        """Lend storage elements start … stop − 1: in borrowed memory, unless the stored bytes are them."""
+        return _decoded(section, spec, env, start, stop)
+
 
 def find(section: Section, env: Env) -> Codec:
     """Return the codec of a section. Raises UnknownCodec [C-24]."""
@@ -216,11 +220,8 @@ def unit(part: Part, spec: Spec, env: Env) -> int:
 
 
 def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
-    """Lend storage elements start … stop − 1, straight from the stored bytes where they are raw."""
-    if isinstance(part, Section) and part.codec == "raw" and spec.dtype.storage.itemsize == 1:
-        found: AbstractContextManager[UInts] = stream_of(part, "data").read(start, stop)
-        return found
-    return _decoded(part, spec, env, start, stop)
+    """Lend storage elements start … stop − 1 of a checked section or resource."""
+    return find(part, env).lend(part, spec, env, start, stop) if isinstance(part, Section) else _decoded(part, spec, env, start, stop)
 
 
 @contextmanager

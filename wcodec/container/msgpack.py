@@ -33,9 +33,7 @@ def unpack(data: bytes, rule: str = "C-8") -> Any:
     budget = _Budget() if 2 * len(data) > MAX_VALUES else None
     most = min(len(data), MAX_VALUES)
     try:
-        value = msgpack.unpackb(
-            data, strict_map_key=False, list_hook=budget, object_hook=budget, max_array_len=most, max_map_len=most
-        )
+        value = msgpack.unpackb(data, strict_map_key=False, list_hook=budget, object_hook=budget, max_array_len=most, max_map_len=most)
         _check(value, MAX_DEPTH)
         # Shortest forms and distinct keys: whatever was not canonical packs to other bytes than those it came from.
         same = msgpack.packb(value, use_bin_type=True) == data
