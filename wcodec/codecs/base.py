@@ -14,12 +14,14 @@ import numpy as np
 from wcodec.backends import Backend
 from wcodec.container.fields import check_requires
 from wcodec.errors import Corrupt, LimitExceeded, UnknownCodec
-from wcodec.types import U8, DType, Part, Ref, Resource, Section, Spec, UInts
+from wcodec.types import U8, U32, DType, Part, Ref, Resource, Section, Spec, UInts
 
 MAX_DEPTH = 8
 MAX_PARTS = 256
 LARGE = 1 << 22
 """Bytes of memory worth giving back when it is too small for what is asked."""
+RANKED = 1 << 20
+"""Elements of a mask between two for which the number kept before them is known."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -146,6 +148,18 @@ class Codec(ABC):
         """Tell whether encode takes arrays of this dtype."""
         return True
 
+    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+        """Return the kept elements of a mask before start, and ascending positions less start of those in start … stop − 1.
+
+        A mask keeps the elements whose BOOL byte is not zero. The window has at most 2^30 elements.
+        """
+        before = section.memo.get("before")
+        if before is None and start:
+            before = section.memo["before"] = _kept_before(section, spec, env)
+        first = start // RANKED * RANKED
+        with decoded(section, spec, env, first, stop) as mask:
+            return cut(before[start // RANKED] if start else 0, env.backend.byte_positions(mask), start - first, stop - first)
+
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
         """Elements that decode together: a window that begins and ends at multiples of it wastes nothing."""
         return 1
@@ -213,6 +227,29 @@ def decode_all(part: Part, spec: Spec, env: Env) -> UInts:
 def unit(part: Part, spec: Spec, env: Env) -> int:
     """Return the elements of a section that decode together."""
     return find(part, env).unit(part, spec, env) if isinstance(part, Section) else 1
+
+
+def positions(part: Part, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+    """Return what ``Codec.positions`` does of a checked mask, a section or a resource."""
+    if isinstance(part, Ref):
+        part = env.resource(part.index).section
+    assert isinstance(part, Section)
+    return find(part, env).positions(part, spec, env, start, stop)
+
+
+def cut(before: int, found: U32, start: int, stop: int) -> tuple[int, U32]:
+    """Cut positions that were found from an earlier element on: kept elements before start, positions less start."""
+    low, high = (int(at) for at in np.searchsorted(found, (start, stop)))
+    return before + low, found[low:high] - np.uint32(start) if start else found[low:high]
+
+
+def _kept_before(section: Section, spec: Spec, env: Env) -> list[int]:
+    """Count the kept elements of a mask before every multiple of RANKED."""
+    found = [0]
+    for at in range(0, spec.count, RANKED):
+        with decoded(section, spec, env, at, min(at + RANKED, spec.count)) as mask:
+            found.append(found[-1] + int(np.count_nonzero(mask)))
+    return found
 
 
 @contextmanager

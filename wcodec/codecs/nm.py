@@ -1,0 +1,127 @@
+"""nm: a mask that keeps n of every m neighbours (spec/codecs/nm.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import comb, prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from wcodec.codecs import base
+from wcodec.codecs.base import Env, Expected
+from wcodec.codecs.masks import Mask, check_dtype, kept_of
+from wcodec.codecs.params import uint
+from wcodec.codecs.smallest import smallest
+from wcodec.coding import patterns
+from wcodec.errors import Corrupt, EncodeError
+from wcodec.types import DTYPES, U8, U32, Section, Spec, UInts
+
+WIDEST_GROUP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """How a mask divides: [outer, length, inner] with groups of m along the middle."""
+
+    n: int
+    m: int
+    outer: int
+    length: int
+    inner: int
+
+    @classmethod
+    def of(cls, n: int, m: int, axis: int, shape: tuple[int, ...]) -> Groups:
+        """Divide a shape."""
+        return cls(n, m, prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
+
+    @property
+    def groups(self) -> int:
+        """Groups along the axis; the last one may be short."""
+        return -(-self.length // self.m)
+
+    @property
+    def kept(self) -> int:
+        """Elements kept along the axis."""
+        return self.length // self.m * self.n + min(self.n, self.length % self.m)
+
+    @property
+    def short(self) -> int:
+        """Patterns of a short last group."""
+        rest = self.length % self.m
+        return comb(rest, min(self.n, rest))
+
+    @property
+    def spec(self) -> Spec:
+        """The spec of the part ``patterns``, without the dimensions that it shares with the mask."""
+        kinds = comb(self.m, self.n)
+        return Spec(DTYPES["U8" if kinds <= 256 else "U16" if kinds <= 65536 else "U32"], (self.outer * self.groups * self.inner,))
+
+    def split(self, x: U8) -> U8:
+        """Return the groups of a mask, [outer · groups · inner, m], short ones filled up with zeros."""
+        padded = np.zeros((x.size // max(self.length * self.inner, 1), self.groups * self.m, self.inner), np.uint8)
+        padded[:, : self.length] = x.reshape(-1, self.length, self.inner)
+        return padded.reshape(-1, self.groups, self.m, self.inner).swapaxes(2, 3).reshape(-1, self.m)
+
+    def join(self, split: U8) -> U8:
+        """Return the mask of groups, flat: the inverse of ``split``."""
+        padded = split.reshape(-1, self.groups, self.inner, self.m).swapaxes(2, 3).reshape(-1, self.groups * self.m, self.inner)
+        return np.ascontiguousarray(padded[:, : self.length]).reshape(-1)
+
+
+def groups_of(section: Section, spec: Spec) -> Groups:
+    """Check the params. Raises Corrupt [NM-1]."""
+    check_dtype(spec, "NM-1")
+    m = uint(section.params, "m", 1, WIDEST_GROUP, "NM-1")
+    n = uint(section.params, "n", 1, m, "NM-1")
+    return Groups.of(n, m, uint(section.params, "axis", 0, len(spec.shape) - 1, "NM-1"), spec.shape)
+
+
+class NofM(Mask):
+    """Stores the pattern of every group. Options: n (2), m (4), axis (the last)."""
+
+    name = "nm"
+    params = frozenset({"n", "m", "axis"})
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"n": 3, "m": 8, "axis": 0})
+
+    def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
+        return {"patterns": groups_of(section, spec).spec}
+
+    def unit(self, section: Section, spec: Spec, env: Env) -> int:
+        groups = groups_of(section, spec)
+        return max(1, groups.length * groups.inner)
+
+    def units(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> tuple[int, U32]:
+        groups = groups_of(section, spec)
+        per_unit = groups.groups * groups.inner
+        with base.decoded(section.parts["patterns"], groups.spec, env, first * per_unit, last * per_unit) as found:
+            highest = np.array([comb(groups.m, groups.n)] * groups.groups, np.int64)
+            if groups.length % groups.m:
+                highest[-1] = groups.short
+            if (found.reshape(-1, groups.groups, groups.inner) >= highest[:, None]).any() if found.size else False:
+                raise Corrupt(f"a pattern is not one of {groups.n} of {groups.m}", rule="NM-2")
+            split = patterns.unrank(found, groups.n, groups.m)
+        return first * groups.kept * groups.inner, env.backend.byte_positions(groups.join(split))
+
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        kept_of(x, spec, env)
+        if not spec.shape:
+            raise EncodeError("nm takes masks with at least one dimension")
+        n, m = options.get("n", 2), options.get("m", 4)
+        axis = options.get("axis", len(spec.shape) - 1) % len(spec.shape)
+        groups = Groups.of(n, m, axis, spec.shape)
+        split = groups.split(x)
+        if not fits(split, groups):
+            raise EncodeError(f"the mask does not keep {n} of every {m} elements along axis {axis}")
+        found = patterns.rank(split).astype(groups.spec.dtype.storage)
+        return Section("nm", {"n": n, "m": m, "axis": axis}, {"patterns": smallest(found, groups.spec, env)})
+
+
+def fits(split: U8, groups: Groups) -> bool:
+    """Tell whether every group keeps as many elements as it must."""
+    kept = split.sum(1, dtype=np.uint8).reshape(-1, groups.groups, groups.inner)
+    wanted = np.full(groups.groups, groups.n)
+    if groups.length % groups.m:
+        wanted[-1] = min(groups.n, groups.length % groups.m)
+    return bool((kept == wanted[:, None]).all()) if kept.size else True

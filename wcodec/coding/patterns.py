@@ -1,0 +1,53 @@
+"""Patterns of n kept among m elements, numbered in the order of the combinatorial number system (spec/codecs/nm.md)."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
+
+from wcodec.types import U8, U32, UInts
+
+LISTED = 1 << 16
+"""Patterns that are looked up rather than worked out."""
+
+
+def unrank(patterns: UInts, n: int, m: int) -> U8:
+    """Return the m elements of every pattern, 1 where kept, [patterns, m]; numbers are below C(m, n)."""
+    if comb(m, n) <= LISTED:
+        return _listed(n, m)[patterns]
+    return _unrank(patterns, n, m)
+
+
+@cache
+def _listed(n: int, m: int) -> U8:
+    return _unrank(np.arange(comb(m, n), dtype=np.uint32), n, m)
+
+
+def _unrank(patterns: UInts, n: int, m: int) -> U8:
+    out = np.zeros((patterns.size, m), np.uint8)
+    rest, left = patterns.astype(np.int64), np.full(patterns.size, n, np.int64)
+    table = _binomials(m)
+    for position in range(m - 1, -1, -1):
+        below = table[position][left]
+        kept = (left > 0) & (rest >= below)
+        out[:, position] = kept
+        rest[kept] -= below[kept]
+        left -= kept
+    return out
+
+
+def rank(mask: U8) -> U32:
+    """Return the number of the pattern of every row of a mask of 0 and 1, [patterns, m]: the sum of C(position, i + 1) over the i-th kept."""
+    which = np.cumsum(mask, axis=1, dtype=np.intp)
+    table = _binomials(mask.shape[1])
+    terms = np.where(mask, table[np.arange(mask.shape[1])[None, :], which], 0)
+    found: U32 = terms.sum(1).astype(np.uint32)
+    return found
+
+
+@cache
+def _binomials(m: int) -> npt.NDArray[np.int64]:
+    return np.array([[comb(i, j) for j in range(m + 1)] for i in range(m)], np.int64)
