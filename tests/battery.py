@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from wcodec.backends import available, get_backend
 from wcodec.codecs import CODECS, Env, check, decode, unit
+from wcodec.codecs.base import exact
+from wcodec.coding.numbers import to_float32
 from wcodec.container.reader import ContainerReader
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import Corrupt, WcodecError
@@ -79,14 +82,22 @@ def pass_battery(codec: str, options: Mapping[str, Any], spec: Spec, x: UInts, w
     encoded = {name: CODECS[codec].encode(x.copy(), spec, make_env(name), **options) for name in BACKENDS}
     files = {name: stored(section, spec, x) for name, section in encoded.items()}
     assert len(set(files.values())) == 1, "backends store different bytes"
+    want = x if CODECS[codec].lossless else decoded(encoded["numpy"], spec, make_env())
+    alike = same_bits if exact(encoded["numpy"], make_env()) else partial(close, spec)
     for name in BACKENDS:
         for section, its, env in ((encoded[name], spec, make_env(name)), read_back(files[name], name)):
-            assert its == spec and section.codec == codec and bytes_of(section) == bytes_of(encoded[name])
+            assert its == spec and section.codec == codec
             check(section, spec, env)
-            assert same_bits(decoded(section, spec, env), x)
+            assert alike(decoded(section, spec, env), want)
             assert unit(section, spec, env) >= 1
             for start, stop in windows:
-                assert same_bits(decoded(section, spec, env, start, stop), x[start:stop])
+                assert alike(decoded(section, spec, env, start, stop), want[start:stop])
+
+
+def close(spec: Spec, a: UInts, b: UInts) -> bool:
+    """Whether two decodings of a tolerant section are the same but for the rounding of sums."""
+    x, y = to_float32(a, spec.dtype), to_float32(b, spec.dtype)
+    return bool(np.allclose(x, y, rtol=1e-2 if spec.dtype.bits < 32 else 1e-5, atol=1e-5 * max(1.0, float(np.abs(x).max(initial=0)))))
 
 
 def refusal(section: Section, spec: Spec, **options: Any) -> WcodecError | None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from strategies import KINDS, SHAPES, fill, fits, tensors, whole, windows
 
 from wcodec.codecs import CODECS, check
+from wcodec.codecs.lossless import lossless
 from wcodec.codecs.smallest import smallest
 from wcodec.coding.tables import Tables
 from wcodec.errors import Corrupt, EncodeError, LimitExceeded, UnknownCodec, UnsupportedVersion
-from wcodec.recipe import lossless
 from wcodec.types import DTYPES, MemoryStream, Ref, Resource, Section, Spec
 
 U8S = Spec.of("U8", 40)

@@ -15,10 +15,10 @@ from damage import changed
 import wcodec
 from wcodec.backends import get_backend
 from wcodec.codecs import CODECS, Env
+from wcodec.codecs.lossless import lossless
 from wcodec.coding.tables import Tables
 from wcodec.container.safetensors import canonical_header
 from wcodec.container.writer import ContainerWriter
-from wcodec.recipe import lossless
 from wcodec.types import DTYPES, MemoryStream, Ref, Section, Spec
 
 ENV = Env(get_backend("numpy"), CODECS)

@@ -132,15 +132,15 @@ class Section:
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-Part: TypeAlias = Stream | Section | Ref
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Resource:
-    """A shared section and the spec it decodes to."""
+    """A shared section and the spec it decodes to; as a part, one that the writer has yet to store and to name by a Ref."""
 
     spec: Spec
     section: Section
+
+
+Part: TypeAlias = Stream | Section | Ref | Resource
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from wcodec.container.records import TensorRecord
 from wcodec.container.safetensors import Entry, SafetensorsFile, canonical_header
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError
-from wcodec.recipe import Recipe, get_recipe
+from wcodec.recipes import Recipe, read_recipe
 from wcodec.types import Section, Spec, UInts
 
 Progress = Callable[[int, int], None]
@@ -114,7 +114,7 @@ def encode(
     Raises EncodeError, RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
     """
     path = Path(source)
-    job = _Job(get_recipe(recipe), recipe, include, thread_count(threads), kernels, readback, force)
+    job = _Job(read_recipe(recipe), recipe, include, thread_count(threads), kernels, readback, force)
     if indexes.is_folder(path):
         return _encode_folder(path, None if target is None else Path(target), job, progress)
     out = path.with_suffix(".wcodec") if target is None else Path(target)
@@ -187,7 +187,7 @@ def encode_tensors(
 
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
-    job = _Job(get_recipe(recipe), recipe, (), thread_count(threads), kernels, readback, force)
+    job = _Job(read_recipe(recipe), recipe, (), thread_count(threads), kernels, readback, force)
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     source = MemorySource(tensors, names, tied or {})
     with _writer(target, metadata, None, job) as writer:
@@ -253,7 +253,7 @@ def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None)
             digest = blake3.blake3(data.view(np.uint8).data, max_threads=its.parallel).digest()
             spec = source.spec(index)
             earlier = known.get((spec, digest), index) < index
-            section = None if earlier else job.recipe(data, spec, its.leased(stack))
+            section = None if earlier else job.recipe.encode(source.names[index], data, spec, its.leased(stack))[0]
             known[spec, digest] = min(index, known.get((spec, digest), index))
             return _Coded(index, spec, digest, section, data, stack.pop_all())
 

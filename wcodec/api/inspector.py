@@ -10,7 +10,7 @@ from typing import Any
 
 from wcodec.api.files import matches, open_shards
 from wcodec.api.report import TensorRow
-from wcodec.types import DTYPES, Section
+from wcodec.types import DTYPES, Ref, Resource, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ def tree(section: Section) -> dict[str, Any]:
     for name, part in section.parts.items():
         if isinstance(part, Section):
             parts[name] = tree(part)
-        elif hasattr(part, "index"):
+        elif isinstance(part, Ref):
             parts[name] = {"ref": part.index}
-        else:
+        elif not isinstance(part, Resource):
             parts[name] = {"stream": part.size}
     return {"codec": section.codec, "params": params, "parts": parts}

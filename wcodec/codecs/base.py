@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -46,6 +46,7 @@ class Env:
     """What codecs work with: a backend, the codecs known, the file's resources, workers and reusable memory.
 
     decoded: bytes that sections may still decode to (``Limits``). workers: map over independent pieces of one tensor.
+    layers: parts of a ``sum`` that are decoded; None: all.
     lease: gives back, when closed, the memory that encoded sections stand in; without one it is theirs for good.
     """
 
@@ -56,7 +57,8 @@ class Env:
     workers: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]] = map
     parallel: int = 1
     lease: ExitStack | None = None
-    _arrays: dict[int, UInts] = field(default_factory=dict, init=False)
+    layers: int | None = None
+    _arrays: dict[Hashable, UInts] = field(default_factory=dict, init=False)
     _free: dict[int, list[U8]] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
@@ -104,17 +106,18 @@ class Env:
             if self.decoded < 0:
                 raise LimitExceeded("decoding needs more bytes than the limits allow for a file of this size (see Limits)")
 
-    def shared(self, ref: Ref, spec: Spec) -> UInts:
+    def shared(self, part: Ref | Resource, spec: Spec) -> UInts:
         """Decode a resource once and return its storage elements."""
+        key = part.index if isinstance(part, Ref) else part
         with self._lock:
-            known = self._arrays.get(ref.index)
+            known = self._arrays.get(key)
         if known is None:
-            resource = self.resource(ref.index)
+            resource = self.resource(part.index) if isinstance(part, Ref) else part
             known = decode_all(resource.section, resource.spec, self)
             with self._lock:
-                known = self._arrays.setdefault(ref.index, known)
+                known = self._arrays.setdefault(key, known)
         if known.size != spec.count:
-            raise Corrupt(f"resource {ref.index} is not {spec}", rule="C-23")
+            raise Corrupt(f"a resource of {known.size} elements is not {spec}", rule="C-23")
         return known
 
 
@@ -122,13 +125,15 @@ class Codec(ABC):
     """One way to store an array as a section.
 
     name: on the wire, its spec page and its file. params: those that its page names. since: first minor version.
-    exact: decoded bits are fully determined. max_parts: cap on parts (C-22). examples: encoder options that tests and fixtures exercise.
+    exact: decoded bits are fully determined by those of the parts. lossless: encode keeps every bit. max_parts: cap on parts (C-22).
+    examples: encoder options that tests and fixtures exercise.
     """
 
     name: ClassVar[str]
     params: ClassVar[frozenset[str]] = frozenset()
     since: ClassVar[int] = 0
     exact: ClassVar[bool] = True
+    lossless: ClassVar[bool] = True
     max_parts: ClassVar[int] = MAX_PARTS
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
@@ -164,6 +169,15 @@ class Codec(ABC):
         """Elements that decode together: a window that begins and ends at multiples of it wastes nothing."""
         return 1
 
+    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+        """Return how many elements before start are not 0, and where those of a window are, counted from start.
+
+        For arrays that serve as masks; one that knows its positions better than its bytes overrides this.
+        """
+        with env.borrow(stop, spec.dtype.storage) as mask:
+            self.decode(section, spec, env, 0, stop, mask)
+            return int(np.count_nonzero(mask[:start])), np.flatnonzero(mask[start:]).astype(np.uint32)
+
 
 def find(section: Section, env: Env) -> Codec:
     """Return the codec of a section. Raises UnknownCodec [C-24]."""
@@ -180,10 +194,10 @@ def check(part: Part, spec: Spec, env: Env, depth: int = 1) -> None:
     """
     if depth > MAX_DEPTH:
         raise Corrupt(f"sections nest deeper than {MAX_DEPTH}", rule="C-21")
-    if isinstance(part, Ref):
-        resource = env.resource(part.index)
+    if isinstance(part, Ref | Resource):
+        resource = env.resource(part.index) if isinstance(part, Ref) else part
         if resource.spec != spec:
-            raise Corrupt(f"resource {part.index} is {resource.spec}, expected {spec}", rule="C-23")
+            raise Corrupt(f"a resource is {resource.spec}, expected {spec}", rule="C-23")
         return check(resource.section, resource.spec, env, depth)
     if not isinstance(part, Section):
         raise Corrupt("a stream stands where a section is expected", rule="C-20")
@@ -199,7 +213,7 @@ def check(part: Part, spec: Spec, env: Env, depth: int = 1) -> None:
         child = part.parts[name]
         if isinstance(want, Spec):
             check(child, want, env, depth + 1)
-        elif isinstance(child, Section | Ref):
+        elif isinstance(child, Section | Ref | Resource):
             raise Corrupt(f"part {name!r} of {codec.name} must be a stream", rule="C-20")
         elif want.size is not None and child.size != want.size:
             raise Corrupt(f"part {name!r} of {codec.name} has {child.size} bytes, expected {want.size}", rule=want.rule)
@@ -210,7 +224,7 @@ def decode(part: Part, spec: Spec, env: Env, start: int, stop: int, out: UInts) 
     """Decode storage elements start … stop − 1 of a checked section or resource into out; of an empty array, check what is stored."""
     if start == stop and spec.count:
         return
-    if isinstance(part, Ref):
+    if isinstance(part, Ref | Resource):
         out[:] = env.shared(part, spec)[start:stop]
     else:
         assert isinstance(part, Section)
@@ -222,6 +236,15 @@ def decode_all(part: Part, spec: Spec, env: Env) -> UInts:
     out = np.empty(spec.count, spec.dtype.storage)
     decode(part, spec, env, 0, out.size, out)
     return out
+
+
+def exact(part: Part, env: Env) -> bool:
+    """Tell whether the decoded bits of a checked section are fully determined: every codec below it is exact."""
+    if isinstance(part, Ref | Resource):
+        return exact((env.resource(part.index) if isinstance(part, Ref) else part).section, env)
+    if not isinstance(part, Section):
+        return True
+    return find(part, env).exact and all(exact(child, env) for child in part.parts.values())
 
 
 def unit(part: Part, spec: Spec, env: Env) -> int:
@@ -283,6 +306,6 @@ def stored_size(section: Section) -> int:
         size += len(name) + 4
         if isinstance(part, Section):
             size += stored_size(part)
-        elif not isinstance(part, Ref):
+        elif not isinstance(part, Ref | Resource):
             size += part.size if part.size <= 256 else -(-part.size // 64) * 64 + 16 + 8 * -(-part.size // 2**20)
     return size

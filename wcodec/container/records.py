@@ -181,6 +181,7 @@ def section_fields(section: Section, place: Callable[[Stream], int | bytes]) -> 
     parts: dict[str, Any] = {}
     for key in sorted(section.parts):
         part = section.parts[key]
+        assert not isinstance(part, Resource), "the writer stores resources before the sections that name them"
         if isinstance(part, Section):
             parts[key] = section_fields(part, place)
         else:
@@ -218,5 +219,5 @@ def streams_of(section: Section) -> Iterator[Stream]:
         part = section.parts[key]
         if isinstance(part, Section):
             yield from streams_of(part)
-        elif not isinstance(part, Ref):
+        elif not isinstance(part, Ref | Resource):
             yield part

@@ -17,7 +17,7 @@ from wcodec.container.manifest import Manifest, check_names
 from wcodec.container.records import INLINE, Alias, SectionParser, TensorRecord, height, pack_record, pack_resource
 from wcodec.container.streams import FileStream, Pool, chunk_checksums
 from wcodec.errors import EncodeError, FormatError
-from wcodec.types import Ref, Resource, Section, Spec, Stream
+from wcodec.types import Part, Ref, Resource, Section, Spec, Stream
 
 LEVEL = 9
 _PIECE = 16 * CHUNK
@@ -48,6 +48,7 @@ class ContainerWriter:
         self._aliases: set[int] = set()
         self._resources: list[bytes] = []
         self._heights: list[int] = []
+        self._shared: dict[Resource, Ref] = {}
         self._extents, self._checksums, self._first_chunk = array("Q"), array("Q"), array("Q")
         self._pool = Pool()
         self._usable = True
@@ -62,12 +63,14 @@ class ContainerWriter:
     def add(self, name: str, spec: Spec, section: Section, digest: bytes, source: bytes | None = None, tolerant: bool = False) -> int:
         """Write a tensor's streams and keep its record; return its position.
 
-        digest, source, tolerant: as in `TensorRecord`. Raises EncodeError [C-15, C-16, C-19, C-21, C-22] before anything is written;
+        digest, source, tolerant: as in `TensorRecord`. A Resource among the parts is stored when first met.
+        Raises EncodeError [C-15, C-16, C-19, C-21, C-22] before anything is written;
         any other error leaves a writer that can only be aborted.
         """
         self._check_name(name)
         if len(digest) != 32 or (source is not None and len(source) not in (0, 32)):
             raise EncodeError("a digest does not have 32 bytes", at=name, rule="C-16")
+        section = self._with_refs(section)
         self._measure(section, name)
         return self._keep(name, pack_record(TensorRecord(spec, section, digest, source, tolerant), self._placing()))
 
@@ -81,6 +84,7 @@ class ContainerWriter:
 
     def add_resource(self, spec: Spec, section: Section) -> Ref:
         """Write a resource's streams and keep it; return the reference to it. Raises as `add`."""
+        section = self._with_refs(section)
         levels = self._measure(section, f"resource {len(self._resources)}")
         self._resources.append(pack_resource(Resource(spec, section), self._placing()))
         self._usable = True
@@ -164,6 +168,18 @@ class ContainerWriter:
             raise EncodeError(str(getattr(e, "message", e)), at=repr(name[:80]), rule="C-15") from None
         if name in self._names:
             raise EncodeError("two tensors have the same name", at=name, rule="C-15")
+
+    def _with_refs(self, section: Section) -> Section:
+        """Store the resources below a section that are new, and return it with references in their places."""
+        parts: dict[str, Part] = {}
+        for key in sorted(section.parts):
+            part = section.parts[key]
+            if isinstance(part, Resource):
+                ref = self._shared.get(part)
+                parts[key] = self._shared[part] = self.add_resource(part.spec, part.section) if ref is None else ref
+            else:
+                parts[key] = self._with_refs(part) if isinstance(part, Section) else part
+        return Section(section.codec, section.params, parts) if parts != section.parts else section
 
     def _measure(self, section: Section, at: str) -> int:
         try:

@@ -1,23 +1,37 @@
-"""Recipes: which codec a tensor gets."""
+"""The lossless composition, and how every codec encodes its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import prod
+from typing import Any, TypeAlias
 
-from wcodec.codecs import Env
-from wcodec.codecs.base import stored_size
+from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.const import is_constant
 from wcodec.codecs.smallest import smallest, zstd_estimate
-from wcodec.errors import RecipeError
+from wcodec.errors import EncodeError
 from wcodec.types import Section, Spec, UInts
 
-Recipe = Callable[[UInts, Spec, Env], Section]
+Config: TypeAlias = Mapping[str, Any]
+"""How to encode an array: {"codec": name, option: value, …}."""
 
 LARGEST_PART = 1 << 30
 """Storage elements above which an array is cut along axis 0."""
 SMALLEST_SPLIT = 512
 """Storage elements below which the parts of ``planes`` cost more than they save."""
+
+
+def encode_part(x: UInts, spec: Spec, env: Env, config: Config | None = None) -> Section:
+    """Encode an array as its config says; without one, losslessly. Raises EncodeError."""
+    if config is None:
+        return lossless(x, spec, env)
+    options = dict(config)
+    name = options.pop("codec", None)
+    if name == "lossless":
+        return lossless(x, spec, env)
+    if name not in env.codecs:
+        raise EncodeError(f"no codec {name!r}; there are: lossless, {', '.join(env.codecs)}")
+    return env.codecs[name].encode(x, spec, env, **options)
 
 
 def lossless(x: UInts, spec: Spec, env: Env) -> Section:
@@ -51,13 +65,3 @@ def _patterned(split: Section) -> bool:
     names = [name for name in split.parts if name.startswith("rest")]
     lowest = split.parts.get("rest0")
     return bool(names) and isinstance(lowest, Section) and lowest.codec not in ("raw", "bitpack", "const")
-
-
-RECIPES: Mapping[str, Recipe] = {"lossless": lossless}
-
-
-def get_recipe(name: str) -> Recipe:
-    """Return a named recipe. Raises RecipeError."""
-    if name not in RECIPES:
-        raise RecipeError(f"no recipe {name!r}; there are: {', '.join(sorted(RECIPES))}")
-    return RECIPES[name]

@@ -1,0 +1,209 @@
+"""What a recipe is: rules that give every tensor a method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import MISSING, dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wcodec.codecs import Env
+from wcodec.codecs.base import stored_size
+from wcodec.codecs.lossless import encode_part, lossless
+from wcodec.coding.numbers import LOSSY
+from wcodec.errors import EncodeError, RecipeError
+from wcodec.types import Section, Spec, UInts
+
+Importance = Mapping[str, npt.NDArray[np.float32]]
+"""How much an error of each weight matters: name → array of the tensor's shape, at least 0 (a Hessian diagonal, |g| or g²)."""
+
+
+class Tensors(Protocol):
+    """All tensors of a checkpoint, read in any order and as often as a method needs."""
+
+    names: Sequence[str]
+
+    def spec(self, name: str) -> Spec:
+        """Return dtype and shape."""
+        ...
+
+    def read(self, name: str) -> AbstractContextManager[UInts]:
+        """Lend the flat storage elements."""
+        ...
+
+    def file(self, name: str) -> str:
+        """Return the shard that the tensor goes to; tensors of different shards cannot share a section."""
+        ...
+
+
+class Method(ABC):
+    """One way to encode the tensors that a rule chose. A dataclass: its fields are the options that recipes name.
+
+    name: in recipes. notes: what the report should tell, such as a fallback; filled while encoding.
+    """
+
+    name: ClassVar[str]
+    notes: list[str]
+
+    def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:  # noqa: B027
+        """Look at all chosen tensors, one or two in memory at a time. Called once, before any encode."""
+
+    @abstractmethod
+    def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
+        """Encode a tensor's flat storage elements. Called by several threads, in any order. Raises EncodeError: then it stays lossless."""
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """Return the options and their defaults; MISSING for one that must be given."""
+        found: dict[str, Any] = {}
+        for its in fields(cls):  # type: ignore[arg-type]
+            if its.init:
+                found[its.name] = its.default_factory() if its.default_factory is not MISSING else its.default
+        return found
+
+
+@dataclass
+class Lossless(Method):
+    """Keep every bit."""
+
+    name: ClassVar[str] = "lossless"
+    notes: list[str] = field(default_factory=list, init=False)
+
+    def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
+        return lossless(x, spec, env)
+
+
+@dataclass
+class WithCodec(Method):
+    """Encode with one codec and its options; each tensor by itself."""
+
+    config: Mapping[str, Any]
+    importance: Importance | None = None
+    name: ClassVar[str] = "codec"
+    notes: list[str] = field(default_factory=list, init=False)
+
+    def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
+        weights = None if self.importance is None else self.importance.get(name)
+        extra = {} if weights is None else {"importance": weights}
+        return encode_part(x, spec, env, {**self.config, **extra})
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which tensors a rule chooses; what is absent matches all.
+
+    tensors: globs of names. dtype: names of dtypes. shape: lengths, 0 for any. dims: number of dimensions. count: elements at least.
+    """
+
+    tensors: tuple[str, ...] = ()
+    dtype: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    dims: int | None = None
+    count: int = 0
+
+    def __call__(self, name: str, spec: Spec) -> bool:
+        """Tell whether a tensor is chosen."""
+        lengths = len(self.shape) == len(spec.shape) and all(want in (0, got) for want, got in zip(self.shape, spec.shape, strict=True))
+        return (
+            (not self.tensors or any(fnmatchcase(name, glob) for glob in self.tensors))
+            and (not self.dtype or spec.dtype.name in self.dtype)
+            and (not self.shape or lengths)
+            and (self.dims is None or len(spec.shape) == self.dims)
+            and spec.count >= self.count
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Tensors that match are encoded by the method. safe: except those that approximation does not suit, which stay lossless."""
+
+    match: Match
+    method: Method
+    safe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a recipe decided for one tensor, and why it stays lossless if a rule says so."""
+
+    method: Method
+    why: str = ""
+
+
+LOSSLESS = Lossless()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Rules, of which the first match counts; what none matches stays lossless. text: as the file records it."""
+
+    text: str
+    rules: Sequence[Rule] = ()
+
+    def choose(self, name: str, spec: Spec) -> Choice:
+        """Return the method of a tensor."""
+        for rule in self.rules:
+            if rule.match(name, spec):
+                why = unsuited(name, spec) if rule.safe else ""
+                return Choice(LOSSLESS, why) if why else Choice(rule.method)
+        return Choice(LOSSLESS)
+
+    def prepare(self, tensors: Tensors, env: Env) -> None:
+        """Let every method look at its tensors."""
+        if not self.rules:
+            return
+        chosen: dict[int, tuple[Method, list[str]]] = {}
+        for name in tensors.names:
+            method = self.choose(name, tensors.spec(name)).method
+            chosen.setdefault(id(method), (method, []))[1].append(name)
+        for method, names in chosen.values():
+            method.prepare(names, tensors, env)
+
+    def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> tuple[Section, str]:
+        """Encode a tensor; return its section and why it is lossless although a rule might have changed it."""
+        choice = self.choose(name, spec)
+        if choice.method is LOSSLESS:
+            return lossless(x, spec, env), choice.why
+        try:
+            section = choice.method.encode(name, x, spec, env)
+        except EncodeError as error:
+            return lossless(x, spec, env), error.message
+        if stored_size(section) > WORTH * spec.size:
+            plain = lossless(x, spec, env)
+            if stored_size(plain) <= stored_size(section):
+                return plain, f"{section.codec} is not smaller"
+        return section, ""
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the methods have to tell."""
+        for rule in self.rules:
+            yield from rule.method.notes
+
+
+WORTH = 0.6
+"""Share of the raw size above which a section is compared with the lossless one."""
+SMALLEST = 1024
+"""Elements below which approximation saves nothing worth its harm."""
+NORMS = ("*norm*", "*ln_[0-9f]*", "*bias", "*.bn[0-9]*", "*_bn*")
+
+
+def unsuited(name: str, spec: Spec) -> str:
+    """Return why a tensor is best kept lossless: norms, biases, integers and small ones; nothing when it is not."""
+    if spec.dtype.name not in LOSSY:
+        return f"{spec.dtype.name} stays lossless"
+    if len(spec.shape) < 2:
+        return "norms, biases and other vectors stay lossless"
+    if any(fnmatchcase(name.lower(), glob) for glob in NORMS):
+        return "norms and biases stay lossless"
+    return f"fewer than {SMALLEST} elements stay lossless" if spec.count < SMALLEST else ""
+
+
+def require(condition: bool, what: str) -> None:
+    """Raise RecipeError unless an option is in order."""
+    if not condition:
+        raise RecipeError(what)
