@@ -12,7 +12,7 @@ from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
-RULE = r"(?:C|E|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT)-\d+"
+RULE = r"(?:C|E|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|SPARSE|GAPS|BITMAP|NM|GS)-\d+"
 PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
 
@@ -97,6 +97,10 @@ def stream(name: str, data: bytes, **params) -> Section:
     return Section(name, params, {"data": MemoryStream(np.frombuffer(data, np.uint8))})
 
 
+def raws(**parts: bytes) -> dict:
+    return {name: raw(data) for name, data in parts.items()}
+
+
 WORKED = {
     "raw": (Spec.of("U16", 2), [1, 258], lambda b: stream("raw", b[0])),
     "const": (Spec.of("F32", 3), [0x3F800000] * 3, lambda b: Section("const", {"value": b[0]})),
@@ -113,6 +117,23 @@ WORKED = {
         [5, 7, 7],
         lambda b: Section("concat", {"lengths": [1, 2]}, {"0": raw(b[0]), "1": Section("const", {"value": b[1]})}),
     ),
+    "sparse": (Spec.of("U8", 4), [0, 7, 0, 9], lambda b: Section("sparse", {"kept": 2}, raws(mask=b[0], values=b[1]))),
+    "gaps": (
+        Spec.of("BOOL", 6),
+        [0, 1, 1, 0, 0, 1],
+        lambda b: Section("gaps", {"kept": 3, "block": 4}, raws(counts=b[0], gaps=b[1])),
+    ),
+    "bitmap": (
+        Spec.of("BOOL", 10),
+        [1, 0, 0, 0, 0, 0, 0, 1, 0, 1],
+        lambda b: Section("bitmap", {"block": 8}, raws(bits=b[0], counts=b[1])),
+    ),
+    "nm": (Spec.of("BOOL", 6), [0, 1, 0, 1, 1, 1], lambda b: Section("nm", {"n": 2, "m": 4, "axis": 0}, raws(patterns=b[0]))),
+    "gs": (
+        Spec.of("BOOL", 2, 4),
+        [1, 0, 0, 1, 0, 1, 1, 0],
+        lambda b: Section("gs", {"banks": 2, "per_row": 1, "groups": 2}, raws(counts=b[0], gaps=b[1])),
+    ),
 }
 
 
@@ -126,7 +147,10 @@ def test_worked_examples(name):
         env = make_env(backend)
         check(section, spec, env)
         assert same_bits(decoded(section, spec, env), np.array(values, spec.dtype.storage))
-    options = {"rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None}.get(name, {})
+    options = {
+        "rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None,
+        "gaps": {"block": 4}, "bitmap": {"block": 8}, "gs": {"banks": 2, "per_row": 1},
+    }.get(name, {})  # fmt: skip
     if options is not None:
         made = CODECS[name].encode(np.array(values, spec.dtype.storage), spec, make_env(), **options)
         for key in section.params:

@@ -158,25 +158,17 @@ class Codec(ABC):
 
         A mask keeps the elements whose BOOL byte is not zero. The window has at most 2^30 elements.
         """
-        before = section.memo.get("before")
-        if before is None and start:
-            before = section.memo["before"] = _kept_before(section, spec, env)
-        first = start // RANKED * RANKED
+        first, before = start // RANKED * RANKED, 0
+        if first:
+            if "before" not in section.memo:
+                section.memo["before"] = _kept_before(section, spec, env)
+            before = section.memo["before"][start // RANKED]
         with decoded(section, spec, env, first, stop) as mask:
-            return cut(before[start // RANKED] if start else 0, env.backend.byte_positions(mask), start - first, stop - first)
+            return cut(before, env.backend.byte_positions(mask), start - first, stop - first)
 
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
         """Elements that decode together: a window that begins and ends at multiples of it wastes nothing."""
         return 1
-
-    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
-        """Return how many elements before start are not 0, and where those of a window are, counted from start.
-
-        For arrays that serve as masks; one that knows its positions better than its bytes overrides this.
-        """
-        with env.borrow(stop, spec.dtype.storage) as mask:
-            self.decode(section, spec, env, 0, stop, mask)
-            return int(np.count_nonzero(mask[:start])), np.flatnonzero(mask[start:]).astype(np.uint32)
 
 
 def find(section: Section, env: Env) -> Codec:
@@ -254,8 +246,8 @@ def unit(part: Part, spec: Spec, env: Env) -> int:
 
 def positions(part: Part, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
     """Return what ``Codec.positions`` does of a checked mask, a section or a resource."""
-    if isinstance(part, Ref):
-        part = env.resource(part.index).section
+    if isinstance(part, Ref | Resource):
+        part = (env.resource(part.index) if isinstance(part, Ref) else part).section
     assert isinstance(part, Section)
     return find(part, env).positions(part, spec, env, start, stop)
 

@@ -74,6 +74,4 @@ class Gaps(Mask):
         block = options.get("block") or block_of(x.size, positions.size)
         counts = counts_of(positions, x.size, block)
         params, gaps = encode_gaps(to_gaps(positions, counts, block), env)
-        return Section(
-            "gaps", {"kept": positions.size, "block": block} | params, {"counts": encode_counts(counts, env), "gaps": gaps}
-        )
+        return Section("gaps", {"kept": positions.size, "block": block} | params, {"counts": encode_counts(counts, env), "gaps": gaps})

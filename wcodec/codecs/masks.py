@@ -12,9 +12,9 @@ from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, cut
 from wcodec.codecs.smallest import smallest
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import U8, U32, U64, Part, Section, Spec, UInts
+from wcodec.types import U32, U64, Section, Spec, UInts
 
-RUN = 1 << 22
+RUN = 1 << 23
 """Elements whose positions are held at once."""
 WIDEST = 1 << 24
 """Elements of a block, at most."""
@@ -96,8 +96,3 @@ def matrix(spec: Spec) -> tuple[int, int]:
     """Return rows and columns of a mask: the first dimension, and all others as one."""
     rows = spec.shape[0] if len(spec.shape) > 1 else 1
     return rows, prod(spec.shape[1:]) if len(spec.shape) > 1 else spec.count
-
-
-def part_of(mask: U8 | Section | Part) -> Part | None:
-    """Return a mask that is a part already, None for an array."""
-    return None if isinstance(mask, np.ndarray) else mask

@@ -18,6 +18,7 @@ from wcodec.coding import patterns
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, U8, U32, Section, Spec, UInts
 
+NM = "nm"
 WIDEST_GROUP = 32
 
 
@@ -60,12 +61,16 @@ class Groups:
 
     def split(self, x: U8) -> U8:
         """Return the groups of a mask, [outer · groups · inner, m], short ones filled up with zeros."""
-        padded = np.zeros((x.size // max(self.length * self.inner, 1), self.groups * self.m, self.inner), np.uint8)
+        if not x.size:
+            return np.zeros((0, self.m), np.uint8)
+        padded = np.zeros((x.size // (self.length * self.inner), self.groups * self.m, self.inner), np.uint8)
         padded[:, : self.length] = x.reshape(-1, self.length, self.inner)
         return padded.reshape(-1, self.groups, self.m, self.inner).swapaxes(2, 3).reshape(-1, self.m)
 
     def join(self, split: U8) -> U8:
         """Return the mask of groups, flat: the inverse of ``split``."""
+        if not split.size:
+            return np.zeros(0, np.uint8)
         padded = split.reshape(-1, self.groups, self.inner, self.m).swapaxes(2, 3).reshape(-1, self.groups * self.m, self.inner)
         return np.ascontiguousarray(padded[:, : self.length]).reshape(-1)
 
@@ -81,9 +86,9 @@ def groups_of(section: Section, spec: Spec) -> Groups:
 class NofM(Mask):
     """Stores the pattern of every group. Options: n (2), m (4), axis (the last)."""
 
-    name = "nm"
+    name = NM
     params = frozenset({"n", "m", "axis"})
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"n": 3, "m": 8, "axis": 0})
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"n": 4, "m": 8, "axis": 0})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         return {"patterns": groups_of(section, spec).spec}
@@ -96,10 +101,8 @@ class NofM(Mask):
         groups = groups_of(section, spec)
         per_unit = groups.groups * groups.inner
         with base.decoded(section.parts["patterns"], groups.spec, env, first * per_unit, last * per_unit) as found:
-            highest = np.array([comb(groups.m, groups.n)] * groups.groups, np.int64)
-            if groups.length % groups.m:
-                highest[-1] = groups.short
-            if (found.reshape(-1, groups.groups, groups.inner) >= highest[:, None]).any() if found.size else False:
+            lasts = found.reshape(-1, groups.groups, groups.inner)[:, -1:] if found.size and groups.length % groups.m else found[:0]
+            if int(found.max(initial=0)) >= comb(groups.m, groups.n) or int(lasts.max(initial=0)) >= groups.short:
                 raise Corrupt(f"a pattern is not one of {groups.n} of {groups.m}", rule="NM-2")
             split = patterns.unrank(found, groups.n, groups.m)
         return first * groups.kept * groups.inner, env.backend.byte_positions(groups.join(split))
@@ -115,7 +118,7 @@ class NofM(Mask):
         if not fits(split, groups):
             raise EncodeError(f"the mask does not keep {n} of every {m} elements along axis {axis}")
         found = patterns.rank(split).astype(groups.spec.dtype.storage)
-        return Section("nm", {"n": n, "m": m, "axis": axis}, {"patterns": smallest(found, groups.spec, env)})
+        return Section(NM, {"n": n, "m": m, "axis": axis}, {"patterns": smallest(found, groups.spec, env)})
 
 
 def fits(split: U8, groups: Groups) -> bool:

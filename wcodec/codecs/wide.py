@@ -55,8 +55,9 @@ def _count(x: UInts, shift: int) -> npt.NDArray[np.int64]:
 
 def _halved(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Count values without their lowest bit."""
-    even = np.append(counts, 0) if counts.size % 2 else counts
-    return even.reshape(-1, 2).sum(1)
+    even: npt.NDArray[np.int64] = np.append(counts, 0) if counts.size % 2 else counts
+    halved: npt.NDArray[np.int64] = even.reshape(-1, 2).sum(1)
+    return halved
 
 
 def _size(counts: npt.NDArray[np.int64], bits: int, highest: int, precision: int) -> float:

@@ -40,7 +40,7 @@ def _unrank(patterns: UInts, n: int, m: int) -> U8:
 
 
 def rank(mask: U8) -> U32:
-    """Return the number of the pattern of every row of a mask of 0 and 1, [patterns, m]: the sum of C(position, i + 1) over the i-th kept."""
+    """Return the number of every row's pattern, of a mask of 0 and 1 [patterns, m]: the sum of C(position, i + 1) over the i-th kept."""
     which = np.cumsum(mask, axis=1, dtype=np.intp)
     table = _binomials(mask.shape[1])
     terms = np.where(mask, table[np.arange(mask.shape[1])[None, :], which], 0)
@@ -51,3 +51,11 @@ def rank(mask: U8) -> U32:
 @cache
 def _binomials(m: int) -> npt.NDArray[np.int64]:
     return np.array([[comb(i, j) for j in range(m + 1)] for i in range(m)], np.int64)
+
+
+def complete(mask: U8, n: int) -> U8:
+    """Keep the first dropped elements of every row besides, until n are kept; no row keeps more. [patterns, m]"""
+    missing = n - mask.sum(1, dtype=np.intp)
+    spare = np.cumsum(mask == 0, axis=1, dtype=np.intp)
+    found: U8 = mask | ((mask == 0) & (spare <= missing[:, None])).view(np.uint8)
+    return found
