@@ -123,8 +123,10 @@ class NofM(Mask):
 
 def fits(split: U8, groups: Groups) -> bool:
     """Tell whether every group keeps as many elements as it must."""
+    if not split.size:
+        return True
     kept = split.sum(1, dtype=np.uint8).reshape(-1, groups.groups, groups.inner)
     wanted = np.full(groups.groups, groups.n)
     if groups.length % groups.m:
         wanted[-1] = min(groups.n, groups.length % groups.m)
-    return bool((kept == wanted[:, None]).all()) if kept.size else True
+    return bool((kept == wanted[:, None]).all())
