@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import blake3
 import numpy as np
 
 from wcodec.api import indexes
 from wcodec.api.files import matches
+from wcodec.api.importance import importance_of
 from wcodec.api.opened import inside
+from wcodec.api.outcome import Outcome, judge, parts_digest
 from wcodec.api.report import EncodeReport, TensorRow
+from wcodec.api.sources import AllTensors, FileSource, MemorySource, Source
 from wcodec.api.work import make_env, make_pool, ordered, pieces, thread_count
 from wcodec.codecs import Env, check, decode
 from wcodec.container import shards
 from wcodec.container.records import TensorRecord
-from wcodec.container.safetensors import Entry, SafetensorsFile, canonical_header
+from wcodec.container.safetensors import SafetensorsFile, canonical_header
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError
 from wcodec.recipes import Recipe, read_recipe
@@ -42,63 +45,13 @@ LARGE = 1 << 23
 """Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
 
 
-class Source(Protocol):
-    """Tensors in stored order, read one at a time."""
-
-    names: Sequence[str]
-
-    def spec(self, index: int) -> Spec: ...
-    def read(self, index: int, env: Env, stack: ExitStack) -> UInts: ...
-    def tied(self, index: int) -> bool: ...
-
-
-class FileSource:
-    """Tensors of a safetensors file."""
-
-    def __init__(self, file: SafetensorsFile, entries: Sequence[Entry]) -> None:
-        self._file, self._entries = file, entries
-        self.names: Sequence[str] = [entry.name for entry in entries]
-
-    def spec(self, index: int) -> Spec:
-        """Return dtype and shape."""
-        return self._entries[index].spec
-
-    def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
-        """Read the storage elements into memory that the stack gives back."""
-        entry = self._entries[index]
-        out = stack.enter_context(env.borrow(entry.spec.count, entry.spec.dtype.storage))
-        self._file.read(entry, 0, entry.spec.size, out.view(np.uint8))
-        return out
-
-    def tied(self, index: int) -> bool:
-        """Files do not say what was shared."""
-        return False
-
-
-class MemorySource:
-    """Tensors in memory; tied: names that share another's storage."""
-
-    def __init__(self, tensors: Mapping[str, tuple[Spec, UInts]], names: Sequence[str], tied: Container[str]) -> None:
-        self._tensors, self._tied, self.names = tensors, tied, names
-
-    def spec(self, index: int) -> Spec:
-        """Return dtype and shape."""
-        return self._tensors[self.names[index]][0]
-
-    def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
-        """Return the storage elements."""
-        return self._tensors[self.names[index]][1]
-
-    def tied(self, index: int) -> bool:
-        """Tell whether the tensor shares another's storage."""
-        return self.names[index] in self._tied
-
-
 def encode(
     source: str | Path,
     target: str | Path | None = None,
     *,
-    recipe: str = "lossless",
+    recipe: str | Path = "lossless",
+    rules: Sequence[str] = (),
+    importance: str | Path | Mapping[str, Any] | None = None,
     include: Sequence[str] = (),
     threads: int | None = None,
     kernels: str = "auto",
@@ -108,28 +61,52 @@ def encode(
 ) -> EncodeReport:
     """Encode a safetensors file, or a folder of shards, to ``.wcodec``.
 
-    target: beside the source by default. include: globs of tensor names, all by default. threads: all cores by default.
+    target: beside the source by default. recipe: a method's name with options (``wfn:delta=0.05``) or a TOML file. rules:
+    ``GLOB=METHOD:options``, tried before the recipe. importance: of every weight (a checkpoint, or
+    name → array), for methods that weigh errors.
+    include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy or native. readback: decode every tensor again and compare before the file is finished.
     force: replace an existing target. progress: called with (bytes done, bytes in all).
     Raises EncodeError, RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
     """
     path = Path(source)
-    job = _Job(read_recipe(recipe), recipe, include, thread_count(threads), kernels, readback, force)
+    job = _Job(read_recipe(recipe, rules, importance_of(importance)), include, thread_count(threads), kernels, readback, force)
     if indexes.is_folder(path):
         return _encode_folder(path, None if target is None else Path(target), job, progress)
     out = path.with_suffix(".wcodec") if target is None else Path(target)
-    return _encode_file(path, out, job, progress, 0, path.stat().st_size)
+    with ExitStack() as stack:
+        opened = _Input(path, job, stack)
+        job.prepare({out.name: opened.tensors})
+        return _encode_file(opened, out, job, progress, 0, path.stat().st_size)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     recipe: Recipe
-    name: str
     include: Sequence[str]
     threads: int
     kernels: str
     readback: bool
     force: bool
+
+    def prepare(self, sources: Mapping[str, Source]) -> None:
+        """Let the recipe look at all tensors before the first is encoded."""
+        env = make_env(self.kernels)
+        self.recipe.prepare(AllTensors(sources, env), env)
+
+
+class _Input:
+    """A safetensors file to encode, open, and those of its tensors that are asked for."""
+
+    def __init__(self, path: Path, job: _Job, stack: ExitStack) -> None:
+        self.path, self.size = path, path.stat().st_size
+        self.file = stack.enter_context(SafetensorsFile(path))
+        entries = [entry for entry in self.file.entries if matches(entry.name, job.include)]
+        self.tensors = FileSource(self.file, entries)
+        self.header = None  # the source's own, where it is not the canonical one
+        if len(entries) == len(self.file.entries):
+            items = [(e.name, e.spec) for e in entries]
+            self.header = None if canonical_header(items, self.file.metadata) == self.file.header_bytes else self.file.header_bytes
 
 
 def _encode_folder(path: Path, target: Path | None, job: _Job, progress: Progress | None) -> EncodeReport:
@@ -142,32 +119,31 @@ def _encode_folder(path: Path, target: Path | None, job: _Job, progress: Progres
     planned = [out / indexes.encoded_name(file.name) for file in files]
     planned += [out / indexes.encoded_index(index)] if index is not None else []
     indexes.refuse_existing(planned, job.force)
-    total, done, reports = sum(file.stat().st_size for file in files), 0, []
-    for file in files:
-        reports.append(_encode_file(file, out / indexes.encoded_name(file.name), job, progress, done, total))
-        done += file.stat().st_size
+    with ExitStack() as stack:
+        sources = [_Input(file, job, stack) for file in files]
+        if job.include and not any(source.tensors.names for source in sources):
+            raise EncodeError(f"no tensor matches {', '.join(job.include)}")
+        job.prepare({source.path.name: source.tensors for source in sources})
+        total, done, reports = sum(source.size for source in sources), 0, []
+        for source in sources:
+            reports.append(_encode_file(source, out / indexes.encoded_name(source.path.name), job, progress, done, total))
+            done += source.size
     if index is not None:
         indexes.write_encoded(index, out, {Path(r.target).name: [row.name for row in r.tensors] for r in reports}, job.force)
     rows = [row for r in reports for row in r.tensors]
     size, seconds = sum(r.size for r in reports), time.perf_counter() - began
-    return EncodeReport(str(path), str(out), total, size, seconds, job.readback, all(r.lossless for r in reports), rows)
+    return EncodeReport(str(path), str(out), total, size, seconds, job.readback, rows, list(job.recipe.notes()))
 
 
-def _encode_file(path: Path, out: Path, job: _Job, progress: Progress | None, done: int, total: int) -> EncodeReport:
+def _encode_file(source: _Input, out: Path, job: _Job, progress: Progress | None, done: int, total: int) -> EncodeReport:
     began = time.perf_counter()
-    with SafetensorsFile(path) as file:
-        entries = [entry for entry in file.entries if matches(entry.name, job.include)]
-        if not entries and job.include:
-            raise EncodeError(f"no tensor matches {', '.join(job.include)}")
-        header = None
-        if len(entries) == len(file.entries):
-            items = [(e.name, e.spec) for e in entries]
-            header = None if canonical_header(items, file.metadata) == file.header_bytes else file.header_bytes
-        with _writer(out, file.metadata, header, job) as writer:
-            rows = _write(FileSource(file, entries), writer, job, progress, done, total)
-            size = writer.close()
+    if job.include and not source.tensors.names:
+        raise EncodeError(f"no tensor matches {', '.join(job.include)}")
+    with _writer(out, source.file.metadata, source.header, job) as writer:
+        rows = _write(source.tensors, writer, job, progress, done, total)
+        size = writer.close()
     seconds = time.perf_counter() - began
-    return EncodeReport(str(path), str(out), path.stat().st_size, size, seconds, job.readback, all(row.lossless for row in rows), rows)
+    return EncodeReport(str(source.path), str(out), source.size, size, seconds, job.readback, rows, list(job.recipe.notes()))
 
 
 def encode_tensors(
@@ -176,7 +152,9 @@ def encode_tensors(
     metadata: Mapping[str, str] | None = None,
     *,
     tied: Mapping[str, str] | None = None,
-    recipe: str = "lossless",
+    recipe: str | Path = "lossless",
+    rules: Sequence[str] = (),
+    importance: str | Path | Mapping[str, Any] | None = None,
     threads: int | None = None,
     kernels: str = "auto",
     readback: bool = True,
@@ -187,9 +165,10 @@ def encode_tensors(
 
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
-    job = _Job(read_recipe(recipe), recipe, (), thread_count(threads), kernels, readback, force)
+    job = _Job(read_recipe(recipe, rules, importance_of(importance)), (), thread_count(threads), kernels, readback, force)
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     source = MemorySource(tensors, names, tied or {})
+    job.prepare({"": source})
     with _writer(target, metadata, None, job) as writer:
         rows = _write(source, writer, job, progress, 0, sum(spec.size for spec, _ in tensors.values()))
         writer.close()
@@ -197,7 +176,7 @@ def encode_tensors(
 
 
 def _writer(target: Any, metadata: Mapping[str, str] | None, header: bytes | None, job: _Job) -> ContainerWriter:
-    encoder = {"version": version("wcodec"), "recipe": job.name}
+    encoder = {"version": version("wcodec"), "recipe": job.recipe.text}
     return ContainerWriter(
         target, metadata=None if metadata is None else dict(metadata), source_header=header, encoder=encoder, force=job.force
     )
@@ -205,12 +184,16 @@ def _writer(target: Any, metadata: Mapping[str, str] | None, header: bytes | Non
 
 @dataclass(slots=True)
 class _Coded:
+    """A tensor read and encoded. section, outcome: None when an earlier tensor has the same bytes (digest). why: it stayed lossless."""
+
     index: int
     spec: Spec
     digest: bytes
-    section: Section | None
     data: UInts
     stack: ExitStack
+    section: Section | None = None
+    outcome: Outcome | None = None
+    why: str = ""
 
 
 def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:
@@ -222,24 +205,32 @@ def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progres
         pool = make_pool(job.threads)
         if pool is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
-        env = make_env(job.kernels)
+        env = make_env(job.kernels).within(writer.written_resource)
         for coded in _coded(source, env, job, pool):
             with coded.stack, inside(names[coded.index]):
                 first = seen.setdefault((coded.spec, coded.digest), coded.index)
                 if first != coded.index:
                     writer.add_alias(names[coded.index], first, source.tied(coded.index))
-                    row = rows[first]
-                    rows.append(TensorRow(names[coded.index], row.dtype, row.shape, "alias", 0, row.raw_size, True, row.digest, row.name))
+                    rows.append(rows[first].alias_of(names[coded.index]))
                 else:
-                    assert coded.section is not None
-                    at = writer.add(names[coded.index], coded.spec, coded.section, coded.digest)
-                    if job.readback:
-                        _compare(writer.written(at), coded, env, pool)
-                    rows.append(TensorRow.of(names[coded.index], coded.spec, coded.section, True, coded.digest))
+                    rows.append(_add(names[coded.index], coded, writer, job, env, pool))
             done += coded.spec.size
             if progress is not None:
                 progress(done, total)
     return rows
+
+
+def _add(name: str, coded: _Coded, writer: ContainerWriter, job: _Job, env: Env, pool: ThreadPoolExecutor | None) -> TensorRow:
+    """Write an encoded tensor, read it back when asked, and describe it."""
+    assert coded.section is not None and coded.outcome is not None
+    out = coded.outcome
+    at = writer.add(name, coded.spec, coded.section, out.digest, out.source, out.tolerant)
+    if job.readback:
+        if out.source is None:
+            _compare(writer.written(at), coded, env, pool)
+        else:
+            _compare_digest(writer.written(at), env)
+    return TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why)
 
 
 def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None) -> Iterator[_Coded]:
@@ -253,9 +244,14 @@ def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None)
             digest = blake3.blake3(data.view(np.uint8).data, max_threads=its.parallel).digest()
             spec = source.spec(index)
             earlier = known.get((spec, digest), index) < index
-            section = None if earlier else job.recipe.encode(source.names[index], data, spec, its.leased(stack))[0]
             known[spec, digest] = min(index, known.get((spec, digest), index))
-            return _Coded(index, spec, digest, section, data, stack.pop_all())
+            coded = _Coded(index, spec, digest, data, stack)
+            if not earlier:
+                found = job.recipe.encode(source.names[index], data, spec, its.leased(stack))
+                coded.section, coded.why = found.section, found.why
+                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, its)
+            coded.stack = stack.pop_all()
+            return coded
 
     for large, indices in _runs(source):
         if large:
@@ -289,6 +285,13 @@ def _compare(record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExec
     windows = pieces(record.section, record.spec, env, COMPARED)
     if not all(ordered(pool, same, windows, 4)):
         raise EncodeError("the tensor does not read back as it was; nothing was written (please report this)")
+
+
+def _compare_digest(record: TensorRecord, env: Env) -> None:
+    """Decode an approximated tensor from the unfinished file; its digest must be the one that was stored. Raises EncodeError."""
+    check(record.section, record.spec, env)
+    if parts_digest(record.section, record.spec, env) != record.digest:
+        raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
 
 
 __all__ = ["EncodeReport", "Progress", "encode", "encode_tensors"]

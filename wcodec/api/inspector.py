@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def inspect(path: str | Path, *, include: Sequence[str] = ()) -> FileReport:
                 row = TensorRow.of(name, record.spec, record.section, record.lossless, record.digest)
                 if alias is not None:
                     owner = opened.reader.names[alias.index]
-                    row = TensorRow(name, row.dtype, row.shape, "alias", 0, row.raw_size, row.lossless, row.digest, owner)
+                    row = replace(row, name=owner).alias_of(name)
                 rows.append(row)
                 trees[name] = tree(record.section)
         size = sum(opened.reader.size for opened in found.values())

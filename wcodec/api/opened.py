@@ -16,9 +16,10 @@ import numpy as np
 from wcodec.api.slices import read_slice
 from wcodec.api.work import make_env, make_pool, pieces, thread_count
 from wcodec.codecs import check, decode
+from wcodec.codecs.base import exact
 from wcodec.container.reader import ContainerReader
 from wcodec.container.records import Alias, TensorRecord
-from wcodec.errors import WcodecError
+from wcodec.errors import Corrupt, WcodecError
 from wcodec.types import Limits, Spec, UInts
 
 
@@ -151,6 +152,8 @@ class Opened:
             found = self.reader.target(name)
             with inside(name):
                 check(found.section, found.spec, self.env)
+                if exact(found.section, self.env) == found.tolerant:
+                    raise Corrupt(f"the record says {'' if found.tolerant else 'not '}tolerant, its codecs do not", rule="C-31")
         with self._lock:
             return self._checked.setdefault(name, found)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from wcodec.api.outcome import Error
 from wcodec.types import Section, Spec
 
 
@@ -32,7 +33,10 @@ def describe(section: Section) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TensorRow:
-    """One tensor of a file. size: stored bytes of its streams. alias: name that it shares data with."""
+    """One tensor of a file. size: stored bytes of its streams. alias: name that it shares data with.
+
+    error: what approximation cost, known when encoding. why: it stayed lossless although the recipe approximates others.
+    """
 
     name: str
     dtype: str
@@ -43,6 +47,8 @@ class TensorRow:
     lossless: bool
     digest: str
     alias: str | None = None
+    error: Error | None = None
+    why: str = ""
 
     @property
     def bits(self) -> float:
@@ -53,19 +59,30 @@ class TensorRow:
         return 8 * self.size / count if count else 0.0
 
     @classmethod
-    def of(cls, name: str, spec: Spec, section: Section, lossless: bool, digest: bytes) -> TensorRow:
+    def of(
+        cls, name: str, spec: Spec, section: Section, lossless: bool, digest: bytes, error: Error | None = None, why: str = ""
+    ) -> TensorRow:
         """Describe a tensor that has data of its own."""
-        size = stored_bytes(section)
-        return cls(name, spec.dtype.name, list(spec.shape), describe(section), size, spec.size, lossless, digest.hex())
+        size, shape = stored_bytes(section), list(spec.shape)
+        return cls(name, spec.dtype.name, shape, describe(section), size, spec.size, lossless, digest.hex(), None, error, why)
+
+    def alias_of(self, name: str) -> TensorRow:
+        """Describe a tensor that shares this one's data."""
+        return replace(self, name=name, codec="alias", size=0, alias=self.name)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {key: getattr(self, key) for key in self.__slots__} | {"bits": round(self.bits, 4)}
+        found = {key: getattr(self, key) for key in self.__slots__} | {"bits": round(self.bits, 4)}
+        error = None if self.error is None else self.error.to_json()
+        return found | {"error": error}
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """What an encode did. source_size, size: whole-file bytes over all shards. seconds: wall time. readback: compared before closing."""
+    """What an encode did. source_size, size: whole-file bytes over all shards. seconds: wall time. readback: compared before closing.
+
+    notes: what the recipe's methods have to tell, such as a fallback.
+    """
 
     source: str
     target: str
@@ -73,8 +90,13 @@ class EncodeReport:
     size: int
     seconds: float
     readback: bool
-    lossless: bool
     tensors: Sequence[TensorRow]
+    notes: Sequence[str] = ()
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every tensor decodes to its source's bytes."""
+        return all(row.lossless for row in self.tensors)
 
     @property
     def ratio(self) -> float:
@@ -83,5 +105,5 @@ class EncodeReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        keys = ("source", "target", "source_size", "size", "seconds", "readback", "lossless", "ratio")
+        keys = ("source", "target", "source_size", "size", "seconds", "readback", "lossless", "ratio", "notes")
         return {key: getattr(self, key) for key in keys} | {"tensors": [row.to_json() for row in self.tensors]}

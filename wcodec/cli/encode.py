@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wcodec.cli.errors import reporting
-from wcodec.cli.options import Backend, Force, Globs, Jobs, Json, Kernels, NoProgress, Out, within
+from wcodec.cli.options import Backend, Force, Jobs, Json, Kernels, NoProgress, Out, within
 from wcodec.cli.progress import Bar
-from wcodec.cli.text import emit, human, percent, say
+from wcodec.cli.text import emit, human, percent, say, shape_of, table
 
 if TYPE_CHECKING:
-    from wcodec.api.report import EncodeReport
+    from wcodec.api.report import EncodeReport, TensorRow
 
 EXAMPLES = """\b
 Examples:
   wcodec encode model.safetensors
   wcodec encode checkpoint/ -o encoded/         every shard, and the index
   wcodec encode model.safetensors -t '*.weight' -o weights.wcodec
+  wcodec encode model.safetensors --recipe wfn:delta=0.05
+  wcodec encode model.safetensors --recipe my.toml --importance gradients.safetensors
+  wcodec encode model.safetensors -t '*.query.*=uniform:bits=6' -t '*.ffn.*=gwk:values=16'
+
+A recipe is a method with options, or a TOML file of rules, of which the first that matches counts:
+  [[rule]]
+  tensors = ["*.attention.*"]
+  dims = 2
+  use = "joint-rank-k"
+  keep = 0.8
+  factors = {codec = "uniform", bits = 8}
 """
 
 
 def run(
     src: Annotated[Path, typer.Argument(metavar="SRC", help="A safetensors file, a folder of shards, or their index.", show_default=False)],
     out: Out = None,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="How to encode.")] = "lossless",
-    tensor: Globs = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", metavar="METHOD[:OPTIONS]|FILE.toml", help="How to encode: losslessly, unless asked otherwise.")
+    ] = "lossless",
+    tensor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tensor",
+            "-t",
+            metavar="GLOB[=METHOD[:OPTIONS]]",
+            help="With a method or codec: encode tensors whose names match so. Without: only these tensors. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    importance: Annotated[
+        Path | None,
+        typer.Option(help="A safetensors file that says how much each weight matters, for methods that weigh errors.", show_default=False),
+    ] = None,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
     no_readback: Annotated[
@@ -50,7 +77,9 @@ def run(
                 src,
                 target,
                 recipe=recipe,
-                include=tensor or (),
+                rules=[text for text in tensor or () if "=" in text],
+                importance=importance,
+                include=[text for text in tensor or () if "=" not in text],
                 threads=jobs or None,
                 kernels=backend.value,
                 readback=not no_readback,
@@ -60,7 +89,24 @@ def run(
         if json:
             emit(report.to_json())
         else:
-            say(_summary(report))
+            for line in _lines(report):
+                say(line)
+
+
+def _lines(report: EncodeReport) -> Iterator[str]:
+    """Yield what happened: a table of the tensors when any is approximated, then notes and totals."""
+    if not report.lossless:
+        header = ("name", "dtype", "shape", "codec", "bpw", "error", "SNR dB", "")
+        yield from table(header, [_cells(row) for row in report.tensors], ("bpw", "error", "SNR dB"))
+        yield ""
+    for note in report.notes:
+        yield f"note: {note}"
+    yield _summary(report)
+
+
+def _cells(row: TensorRow) -> tuple[str, ...]:
+    error = ("0", "") if row.error is None else (f"{row.error.relative:.2e}", f"{row.error.snr:.1f}")
+    return (row.name, row.dtype, shape_of(row.shape), row.codec, f"{row.bits:.2f}", *error, row.why)
 
 
 def _summary(report: EncodeReport) -> str:

@@ -94,6 +94,10 @@ class Env:
         """Return this environment with workers for the pieces of one tensor; memory and limits stay shared."""
         return self._with(workers=workers, parallel=parallel)
 
+    def within(self, resource: Callable[[int], Resource]) -> Env:
+        """Return this environment for a file with these resources; memory and limits stay shared."""
+        return self._with(resource=resource)
+
     def _with(self, **changes: Any) -> Env:
         other = replace(self, **changes)
         other._free, other._lock = self._free, self._lock

@@ -20,7 +20,7 @@ from wcodec.errors import EncodeError, RecipeError
 from wcodec.types import Section, Spec, UInts
 
 Importance = Mapping[str, npt.NDArray[np.float32]]
-"""How much an error of each weight matters: name → array of the tensor's shape, at least 0 (a Hessian diagonal, |g| or g²)."""
+"""How much an error of each weight matters: name → flat array, at least 0 (a Hessian diagonal, |g| or g²)."""
 
 
 class Tensors(Protocol):
@@ -135,6 +135,15 @@ class Choice:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A tensor's section. lossless: known to be. why: it is, although the recipe approximates others."""
+
+    section: Section
+    lossless: bool
+    why: str = ""
+
+
 LOSSLESS = Lossless()
 
 
@@ -164,20 +173,20 @@ class Recipe:
         for method, names in chosen.values():
             method.prepare(names, tensors, env)
 
-    def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> tuple[Section, str]:
-        """Encode a tensor; return its section and why it is lossless although a rule might have changed it."""
+    def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Encoded:
+        """Encode a tensor by its method, or losslessly where that fails or would not be smaller."""
         choice = self.choose(name, spec)
         if choice.method is LOSSLESS:
-            return lossless(x, spec, env), choice.why
+            return Encoded(lossless(x, spec, env), True, choice.why)
         try:
             section = choice.method.encode(name, x, spec, env)
         except EncodeError as error:
-            return lossless(x, spec, env), error.message
+            return Encoded(lossless(x, spec, env), True, error.message)
         if stored_size(section) > WORTH * spec.size:
             plain = lossless(x, spec, env)
             if stored_size(plain) <= stored_size(section):
-                return plain, f"{section.codec} is not smaller"
-        return section, ""
+                return Encoded(plain, True, f"{section.codec} is not smaller")
+        return Encoded(section, False)
 
     def notes(self) -> Iterator[str]:
         """Yield what the methods have to tell."""

@@ -1,0 +1,90 @@
+"""Where tensors to encode come from: files, memory, and all shards of a checkpoint together."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+import numpy as np
+
+from wcodec.codecs import Env
+from wcodec.container.safetensors import Entry, SafetensorsFile
+from wcodec.types import Spec, UInts
+
+
+class Source(Protocol):
+    """Tensors in stored order, read one at a time."""
+
+    names: Sequence[str]
+
+    def spec(self, index: int) -> Spec: ...
+    def read(self, index: int, env: Env, stack: ExitStack) -> UInts: ...
+    def tied(self, index: int) -> bool: ...
+
+
+class FileSource:
+    """Tensors of a safetensors file."""
+
+    def __init__(self, file: SafetensorsFile, entries: Sequence[Entry]) -> None:
+        self._file, self._entries = file, entries
+        self.names: Sequence[str] = [entry.name for entry in entries]
+
+    def spec(self, index: int) -> Spec:
+        """Return dtype and shape."""
+        return self._entries[index].spec
+
+    def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
+        """Read the storage elements into memory that the stack gives back."""
+        entry = self._entries[index]
+        out = stack.enter_context(env.borrow(entry.spec.count, entry.spec.dtype.storage))
+        self._file.read(entry, 0, entry.spec.size, out.view(np.uint8))
+        return out
+
+    def tied(self, index: int) -> bool:
+        """Files do not say what was shared."""
+        return False
+
+
+class MemorySource:
+    """Tensors in memory; tied: names that share another's storage."""
+
+    def __init__(self, tensors: Mapping[str, tuple[Spec, UInts]], names: Sequence[str], tied: Container[str]) -> None:
+        self._tensors, self._tied, self.names = tensors, tied, names
+
+    def spec(self, index: int) -> Spec:
+        """Return dtype and shape."""
+        return self._tensors[self.names[index]][0]
+
+    def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
+        """Return the storage elements."""
+        return self._tensors[self.names[index]][1]
+
+    def tied(self, index: int) -> bool:
+        """Tell whether the tensor shares another's storage."""
+        return self.names[index] in self._tied
+
+
+class AllTensors:
+    """The tensors of all shards by name, as methods look at them (``recipes.Tensors``). sources: target shard → its tensors."""
+
+    def __init__(self, sources: Mapping[str, Source], env: Env) -> None:
+        self._at = {name: (shard, source, i) for shard, source in sources.items() for i, name in enumerate(source.names)}
+        self._env = env
+        self.names: Sequence[str] = list(self._at)
+
+    def spec(self, name: str) -> Spec:
+        """Return dtype and shape."""
+        _, source, index = self._at[name]
+        return source.spec(index)
+
+    @contextmanager
+    def read(self, name: str) -> Iterator[UInts]:
+        """Lend the flat storage elements."""
+        _, source, index = self._at[name]
+        with ExitStack() as stack:
+            yield source.read(index, self._env, stack)
+
+    def file(self, name: str) -> str:
+        """Return the shard that the tensor goes to."""
+        return self._at[name][0]
