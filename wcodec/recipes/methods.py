@@ -5,5 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wcodec.recipes.base import Lossless, Method
+from wcodec.recipes.dropback import DropBack
+from wcodec.recipes.pruned import GatherScatter, NofM, Pruned
 
-METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless,)}
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless, Pruned, NofM, GatherScatter, DropBack)}

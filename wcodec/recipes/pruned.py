@@ -6,22 +6,24 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
+from blake3 import blake3
 
 from wcodec.codecs import Env
 from wcodec.codecs.masking import smallest_mask
 from wcodec.codecs.masks import matrix
 from wcodec.codecs.sparse import mask_spec
 from wcodec.coding.numbers import LOSSY
-from wcodec.container.digest import digest
 from wcodec.errors import EncodeError
 from wcodec.recipes.base import Importance, Method, Tensors, require
 from wcodec.recipes.gatherscatter import gather_scatter
-from wcodec.recipes.selection import Threshold, keys_of, largest, magnitude
+from wcodec.recipes.selection import Threshold, largest, magnitude
 from wcodec.types import U8, U32, Resource, Section, Spec, UInts
+
+INFINITE = 0x7F800000
+"""Key of an infinite magnitude."""
 
 
 @dataclass
@@ -35,48 +37,40 @@ class Masked(Method):
     share_masks: bool = False
     importance: Importance | None = None
     notes: list[str] = field(default_factory=list, init=False)
-    _shared: dict[bytes, Resource | None] = field(default_factory=dict, init=False)
-    _lock: Lock = field(default_factory=Lock, init=False)
+    _shared: dict[bytes, Resource] = field(default_factory=dict, init=False)
 
     @abstractmethod
     def mask(self, name: str, x: UInts, spec: Spec, env: Env) -> U8:
         """Return which elements are kept, 0 or 1. Raises EncodeError."""
 
+    def encode_mask(self, kept: U8, spec: Spec, env: Env) -> Section:
+        """Encode a mask; spec: the mask's."""
+        return smallest_mask(kept, spec, env)
+
     def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:
-        """Find the masks that several tensors of a shard have. Called after a threshold is known."""
-        if not self.share_masks:
-            return
+        """Encode the masks that several tensors have. Called when masks are decided."""
         seen: set[bytes] = set()
-        for name in names:
+        for name in names if self.share_masks else ():
             spec = tensors.spec(name)
+            its = mask_spec(spec)
             with tensors.read(name) as x:
                 try:
-                    key = self._key(self.mask(name, x, spec, env), spec)
+                    kept = self.mask(name, x, spec, env)
                 except EncodeError:
                     continue
-            if key in seen:
-                self._shared[key] = None
-            seen.add(key)
+                key = _key(kept, its)
+                if key in seen and key not in self._shared:
+                    self._shared[key] = Resource(its, self.encode_mask(kept, its, env))
+                seen.add(key)
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        kept = self.mask(name, x, spec, env)
-        part = self._resource(kept, spec, env) if self._shared else None
-        return env.codecs["sparse"].encode(x, spec, env, mask=kept if part is None else part, values=self.values)
+        kept, its = self.mask(name, x, spec, env), mask_spec(spec)
+        shared = self._shared.get(_key(kept, its)) if self._shared else None
+        return env.codecs["sparse"].encode(x, spec, env, mask=shared or self.encode_mask(kept, its, env), values=self.values)
 
-    def _resource(self, kept: U8, spec: Spec, env: Env) -> Resource | None:
-        key = self._key(kept, spec)
-        with self._lock:
-            if key not in self._shared:
-                return None
-            found = self._shared[key]
-            if found is None:
-                its = mask_spec(spec)
-                # Without a lease: the mask outlives the tensor that is encoded first.
-                found = self._shared[key] = Resource(its, smallest_mask(kept, its, env.unleased()))
-            return found
 
-    def _key(self, kept: U8, spec: Spec) -> bytes:
-        return digest(np.packbits(kept)) + repr(spec.shape).encode()
+def _key(kept: U8, spec: Spec) -> bytes:
+    return bytes(blake3(np.packbits(kept).data).digest()) + str(spec).encode()
 
 
 @dataclass
@@ -97,15 +91,18 @@ class Pruned(Masked):
 
     def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:
         if self.keep is not None and self.scope == "model":
-            known = [name for name in names if tensors.spec(name).dtype.name in LOSSY]
-            total = sum(tensors.spec(name).count for name in known)
-            self._threshold = largest(known, self._reader(tensors), round(self.keep * total))
+            self._threshold = largest(names, self._reader(tensors), self._count)
         super().prepare(names, tensors, env)
+
+    def _count(self, total: int) -> int:
+        assert self.keep is not None
+        return round(self.keep * total)
 
     def _reader(self, tensors: Tensors) -> Callable[[str], U32]:
         def keys(name: str) -> U32:
+            spec = tensors.spec(name)
             with tensors.read(name) as x:
-                return magnitude(x, tensors.spec(name).dtype, name, self.importance)
+                return magnitude(x, spec.dtype, name, self.importance) if suits(x, spec) else np.empty(0, np.uint32)
 
         return keys
 
@@ -114,7 +111,7 @@ class Pruned(Masked):
             return np.not_equal(x, 0).view(np.uint8)
         _refuse(x, spec)
         keys = magnitude(x, spec.dtype, name, self.importance)
-        threshold = self._threshold or largest([name], lambda _: keys, round(self.keep * spec.count))
+        threshold = self._threshold or largest([name], lambda _: keys, self._count)
         return threshold.mask(name, keys)
 
 
@@ -135,26 +132,23 @@ class NofM(Masked):
 
     def mask(self, name: str, x: UInts, spec: Spec, env: Env) -> U8:
         _refuse(x, spec)
+        return n_of_m(magnitude(x, spec.dtype, name, self.importance), spec.shape, self.n, self.m, self._axis(spec))
+
+    def encode_mask(self, kept: U8, spec: Spec, env: Env) -> Section:
+        return env.codecs["nm"].encode(kept, spec, env, n=self.n, m=self.m, axis=self._axis(spec))
+
+    def _axis(self, spec: Spec) -> int:
         axis = min(1, len(spec.shape) - 1) if self.axis is None else self.axis
         if not -len(spec.shape) <= axis < len(spec.shape):
             raise EncodeError(f"no axis {axis} in {spec}")
-        keys = magnitude(x, spec.dtype, name, self.importance)
-        return n_of_m(keys, spec.shape, self.n, self.m, axis % len(spec.shape))
-
-    def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        kept = self.mask(name, x, spec, env)
-        part = self._resource(kept, spec, env) if self._shared else None
-        if part is None:
-            axis = min(1, len(spec.shape) - 1) if self.axis is None else self.axis
-            own = env.codecs["nm"].encode(kept, mask_spec(spec), env, n=self.n, m=self.m, axis=axis)
-        return env.codecs["sparse"].encode(x, spec, env, mask=part or own, values=self.values)
+        return axis % len(spec.shape)
 
 
 @dataclass
 class GatherScatter(Masked):
     """Keep groups of B weights in different memory banks, k of them in a row.
 
-    keep: fraction that stays, about. banks: B. per_row: k; absent: B. scatter: bundle rows of like weight.
+    keep: fraction that stays, about. banks: B. per_row: k; absent: B.
     """
 
     name: ClassVar[str] = "gs"
@@ -176,12 +170,8 @@ class GatherScatter(Masked):
         groups = max(1, round(self.keep * high * cols / self.banks))
         return gather_scatter(keys.reshape(rows // high, high, cols), self.banks, groups).reshape(-1)
 
-    def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        kept = self.mask(name, x, spec, env)
-        options = {"banks": self.banks, "per_row": self.per_row or self.banks}
-        part = self._resource(kept, spec, env) if self._shared else None
-        own = part or env.codecs["gs"].encode(kept, mask_spec(spec), env, **options)
-        return env.codecs["sparse"].encode(x, spec, env, mask=own, values=self.values)
+    def encode_mask(self, kept: U8, spec: Spec, env: Env) -> Section:
+        return env.codecs["gs"].encode(kept, spec, env, banks=self.banks, per_row=self.per_row or self.banks)
 
 
 def n_of_m(keys: U32, shape: tuple[int, ...], n: int, m: int, axis: int) -> U8:
@@ -197,12 +187,13 @@ def n_of_m(keys: U32, shape: tuple[int, ...], n: int, m: int, axis: int) -> U8:
     return np.ascontiguousarray(mask.reshape(padded.shape)[:, :length]).reshape(-1)
 
 
+def suits(x: UInts, spec: Spec) -> bool:
+    """Tell whether a tensor may be pruned: finite floats with at least one dimension."""
+    if spec.dtype.name not in LOSSY or not spec.shape:
+        return False
+    return int(magnitude(x, spec.dtype, "", None).max(initial=0)) < INFINITE
+
+
 def _refuse(x: UInts, spec: Spec) -> None:
-    """Raise EncodeError for what pruning does not suit."""
-    if spec.dtype.name not in LOSSY:
-        raise EncodeError(f"{spec.dtype.name} is not pruned")
-    if not spec.shape:
-        raise EncodeError("a tensor without dimensions is not pruned")
-    keys = magnitude(x, spec.dtype, "", None)
-    if keys.size and int(keys.max()) >= int(keys_of(np.array([np.inf], np.float32))[0]):
-        raise EncodeError("the tensor has elements that are not finite")
+    if not suits(x, spec):
+        raise EncodeError(f"{spec} is not pruned: not floats, not finite, or without dimensions")

@@ -43,16 +43,19 @@ def magnitude(x: UInts, dtype: DType, name: str, importance: Importance | None) 
     return keys_of(scores)
 
 
-def largest(names: Iterable[str], keys: Callable[[str], U32], count: int) -> Threshold:
-    """Find the threshold that keeps exactly the ``count`` largest keys of all tensors; of equal ones the first, by tensor and index.
+def largest(names: Iterable[str], keys: Callable[[str], U32], wanted: Callable[[int], int]) -> Threshold:
+    """Find the threshold that keeps exactly as many of the largest keys of all tensors as wanted; of equal ones the first.
 
+    wanted: of the number of all keys. Of equal keys the first by tensor and index.
     keys is called up to three times for every name; one tensor's are held at a time.
     """
     names = list(names)
     upper = np.zeros(HALF, np.int64)
     for name in names:
         upper += np.bincount(keys(name) >> np.uint32(16), minlength=HALF)
-    if count >= int(upper.sum()):
+    total = int(upper.sum())
+    count = wanted(total)
+    if count >= total:
         return Threshold(-1, {})
     top, left = _find(upper, count)
     lower = np.zeros(HALF, np.int64)
