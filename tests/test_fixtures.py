@@ -94,6 +94,11 @@ def test_every_rule_that_a_file_can_break_has_a_bad_case():
         "PLANES-1",
         "PLANES-2",
         "CONCAT-1",
-        *(f"{name}-{i}" for name in ("BITPACK", "RANS") for i in (1, 2, 3)),
+        "NM-1",
+        "NM-2",
+        "SPARSE-1",
+        "SPARSE-2",
+        "GS-4",
+        *(f"{name}-{i}" for name in ("BITPACK", "RANS", "GAPS", "BITMAP", "GS") for i in (1, 2, 3)),
     }
     assert rules == wanted

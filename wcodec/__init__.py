@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wcodec.api.decoder import decode
     from wcodec.api.encoder import encode
     from wcodec.api.inspector import inspect
+    from wcodec.codecs import register
     from wcodec.opening import safe_open
     from wcodec.types import Limits
 
@@ -35,6 +36,7 @@ _LAZY = {
     "diff": "wcodec.api.checks",
     "encode": "wcodec.api.encoder",
     "inspect": "wcodec.api.inspector",
+    "register": "wcodec.codecs",
     "safe_open": "wcodec.opening",
     "verify": "wcodec.api.checks",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "diff",
     "encode",
     "inspect",
+    "register",
     "safe_open",
     "verify",
 ]

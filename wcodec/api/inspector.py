@@ -10,7 +10,8 @@ from typing import Any
 
 from wcodec.api.files import matches, open_shards
 from wcodec.api.report import TensorRow
-from wcodec.types import DTYPES, Ref, Resource, Section
+from wcodec.api.trees import tree
+from wcodec.types import DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +76,3 @@ def inspect(path: str | Path, *, include: Sequence[str] = ()) -> FileReport:
                 trees[name] = tree(record.section)
         size = sum(opened.reader.size for opened in found.values())
         return FileReport(str(path), len(found), size, bool(include), metadata, encoder, rows, trees)
-
-
-def tree(section: Section) -> dict[str, Any]:
-    """Return a section as plain values: codec, params, parts with their sizes."""
-    params = {key: value.hex() if isinstance(value, bytes) else value for key, value in section.params.items()}
-    parts: dict[str, Any] = {}
-    for name, part in section.parts.items():
-        if isinstance(part, Section):
-            parts[name] = tree(part)
-        elif isinstance(part, Ref):
-            parts[name] = {"ref": part.index}
-        elif not isinstance(part, Resource):
-            parts[name] = {"stream": part.size}
-    return {"codec": section.codec, "params": params, "parts": parts}

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from wcodec.api.slices import read_slice
+from wcodec.api.trees import stored_bytes, tree
 from wcodec.api.work import make_env, make_pool, pieces, thread_count
-from wcodec.codecs import check, decode
-from wcodec.codecs.base import exact
+from wcodec.codecs import check, decode, decode_all
+from wcodec.codecs.base import exact, find
 from wcodec.container.reader import ContainerReader
 from wcodec.container.records import Alias, TensorRecord
 from wcodec.errors import Corrupt, WcodecError
@@ -39,6 +40,24 @@ def inside(where: str) -> Iterator[None]:
     except WcodecError as error:
         said = error.at is not None and f"{error.at}: ".startswith(f"{where}: ")
         raise (error if said else error.inside(where)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """How a tensor is stored.
+
+    tree: codec, params and parts as plain values, nested. size: bytes of its streams, shared resources not counted. lossless: its
+    source's bytes come back. tolerant: the last bits may differ between machines. alias: name whose data it shares.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    tree: dict[str, Any]
+    size: int
+    lossless: bool
+    tolerant: bool
+    alias: str | None
 
 
 ALONE = 1 << 22
@@ -194,6 +213,29 @@ class Opened:
         self.decode_into(flat)
         found = {name: self._framework.wrap(array, specs[name]) for name, array in flat.items()}
         return {name: found[tied.get(name, name)] for name in names if name in chosen}
+
+    def get_parts(self, name: str) -> dict[str, Any]:
+        """Decode the parts of a tensor's section instead of the tensor: ``left`` and ``right`` of a low-rank one, say.
+
+        A part that is a section or a shared resource becomes one array of its own dtype and shape; bare streams are left out.
+        """
+        record = self.record(name)
+        expected = find(record.section, self.env).parts(record.section, record.spec)
+        found: dict[str, Any] = {}
+        with inside(self.path), inside(name):
+            for key, spec in expected.items():
+                if isinstance(spec, Spec):
+                    found[key] = self._framework.wrap(decode_all(record.section.parts[key], spec, self.env), spec)
+        return found
+
+    def info(self, name: str) -> TensorInfo:
+        """Describe how a tensor is stored, without decoding it."""
+        record, alias = self.record(name), self.alias(name)
+        owner = None if alias is None else self.reader.names[alias.index]
+        size = stored_bytes(record.section)
+        return TensorInfo(
+            name, record.spec.dtype.name, record.spec.shape, tree(record.section), size, record.lossless, record.tolerant, owner
+        )
 
     def get_slice(self, name: str) -> Slice:
         """Return a view of a tensor that decodes only the blocks that an index meets."""

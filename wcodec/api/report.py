@@ -7,18 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wcodec.api.outcome import Error
+from wcodec.api.trees import stored_bytes
 from wcodec.types import Section, Spec
-
-
-def stored_bytes(section: Section) -> int:
-    """Return the bytes of all streams below a section; shared resources not included."""
-    total = 0
-    for part in section.parts.values():
-        if isinstance(part, Section):
-            total += stored_bytes(part)
-        elif hasattr(part, "size"):
-            total += part.size
-    return total
 
 
 def describe(section: Section) -> str:

@@ -1,7 +1,5 @@
 """Codecs: one file, one spec page and one line of this table each."""
 
-from collections.abc import Mapping
-
 from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
 from wcodec.codecs.bitmap import Bitmap
 from wcodec.codecs.bitpack import Bitpack
@@ -16,7 +14,7 @@ from wcodec.codecs.raw import Raw
 from wcodec.codecs.sparse import Sparse
 from wcodec.codecs.zstd import Zstd
 
-CODECS: Mapping[str, Codec] = {
+CODECS: dict[str, Codec] = {
     codec.name: codec
     for codec in (
         Raw(),
@@ -34,4 +32,15 @@ CODECS: Mapping[str, Codec] = {
     )
 }
 
-__all__ = ["CODECS", "Codec", "Env", "check", "decode", "decode_all", "unit"]
+
+def register(codec: Codec) -> None:
+    """Make a codec from outside known to this process; files never do that. Raises ValueError.
+
+    Its name has a dot, such as ``org.example.delta``, so that it can never be one of the format's own.
+    """
+    if "." not in codec.name or codec.name in CODECS:
+        raise ValueError(f"a codec's name needs a dot and must be new, not {codec.name!r}")
+    CODECS[codec.name] = codec
+
+
+__all__ = ["CODECS", "Codec", "Env", "check", "decode", "decode_all", "register", "unit"]
