@@ -258,7 +258,7 @@ def positions(part: Part, spec: Spec, env: Env, start: int, stop: int) -> tuple[
 
 def cut(before: int, found: U32, start: int, stop: int) -> tuple[int, U32]:
     """Cut positions that were found from an earlier element on: kept elements before start, positions less start."""
-    low, high = (int(at) for at in np.searchsorted(found, (start, stop)))
+    low, high = (int(at) for at in np.searchsorted(found, np.array((start, stop), np.uint32)))
     return before + low, found[low:high] - np.uint32(start) if start else found[low:high]
 
 

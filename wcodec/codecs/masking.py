@@ -13,6 +13,8 @@ from wcodec.types import U8, Section, Spec, UInts
 SAMPLE = 1 << 14
 SPARSE = 0.05
 """Share of exact zeros from which a mask may pay."""
+PREFERRED = 0.97
+"""Of two masks of nearly one size, the one that tells its structure is better."""
 USUAL = ((2, 4), (1, 2), (1, 4), (4, 8), (2, 8))
 """Patterns n:m that are looked for."""
 
@@ -35,7 +37,7 @@ def smallest_mask(mask: U8, spec: Spec, env: Env, *, loose: bool = False) -> Sec
     bits = np.packbits(mask, bitorder="little")
     if not found or entropy(np.bincount(bits, minlength=256)) / 8 < min(map(stored_size, found)):
         found.append(env.codecs["bitmap"].encode(mask, spec, env))
-    return min(found, key=stored_size)
+    return min(found, key=lambda section: stored_size(section) * (PREFERRED if section.codec == NM else 1))
 
 
 def _as_nm(mask: U8, kept: int, n: int, m: int, spec: Spec, env: Env, loose: bool) -> Section | None:

@@ -74,7 +74,9 @@ def block_of(count: int, kept: int) -> int:
 def counts_of(positions: U32, count: int, block: int) -> U32:
     """Count the positions in every block."""
     edges = np.arange(-(-count // block) + 1, dtype=np.uint64) * np.uint64(block)
-    return np.diff(np.searchsorted(positions, edges)).astype(np.uint32)
+    edges = np.minimum(edges, 2**32 - 1).astype(np.uint32)  # of one dtype with positions, or numpy copies them
+    counts: U32 = np.diff(np.searchsorted(positions, edges)).astype(np.uint32)
+    return counts
 
 
 def encode_counts(counts: U32, env: Env) -> Section:
