@@ -9,10 +9,12 @@ import pytest
 from battery import BACKENDS, breaks, decoded, make_env, pass_battery, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 from strategies import fill as contents
 from strategies import gather_scatter, n_of_m, tensors, windows
 from test_masks import altered, entropy, raw, size
 
+import wcodec
 from wcodec import export
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.lossless import lossless
@@ -20,7 +22,7 @@ from wcodec.codecs.masking import sparse_lossless
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import EncodeError, RecipeError
 from wcodec.recipes import make_method
-from wcodec.types import DTYPES, Resource, Section, Spec
+from wcodec.types import DTYPES, Ref, Resource, Section, Spec
 
 HELD = tuple(name for name, dtype in DTYPES.items() if dtype.bits >= 8 and name != "C64")
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -292,6 +294,29 @@ def test_dropback_fills():
             prepared(make_method("dropback", {"fill": {"*": bad}}), memory)
     with pytest.raises(EncodeError):
         prepared(make_method("dropback", {"start": {"w": np.zeros(3, np.uint32)}}), memory)
+
+
+@pytest.mark.parametrize(
+    "recipe", ["pruned:keep=0.2,share_masks=true", "n:m:n=1,values={codec='raw'}", "gs:banks=8,per_row=2", "dropback:keep=0.3"]
+)
+def test_files(recipe, tmp_path):
+    """Recipes by name through whole files: what decodes is what was kept, a shared mask is stored once."""
+    rng = np.random.default_rng(10)
+    x = weights(rng, "F32", 64, 64).view(np.float32).reshape(64, 64)
+    source = {"a.weight": x, "b.weight": 2 * x, "b.bias": x[0].copy()}
+    save_file(source, tmp_path / "m.safetensors")
+    wcodec.encode(tmp_path / "m.safetensors", tmp_path / "m.wcodec", recipe=recipe, threads=2)
+    wcodec.decode(tmp_path / "m.wcodec", tmp_path / "out.safetensors", threads=1)
+    wcodec.verify(tmp_path / "m.wcodec", deep=True)
+    found = load_file(tmp_path / "out.safetensors")
+    assert np.array_equal(found["b.bias"], source["b.bias"])
+    for name in ("a.weight", "b.weight"):
+        kept = found[name] != 0
+        assert 0 < kept.mean() <= 0.51 and np.array_equal(found[name][kept], source[name][kept])
+    if "share" in recipe:
+        with wcodec.safe_open(tmp_path / "m.wcodec", "np") as opened:
+            sections = [opened.record(name).section for name in ("a.weight", "b.weight")]
+        assert [section.parts["mask"] for section in sections] == [Ref(0), Ref(0)]
 
 
 # exports

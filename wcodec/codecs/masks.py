@@ -14,7 +14,7 @@ from wcodec.codecs.smallest import smallest
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import U32, U64, Section, Spec, UInts
 
-RUN = 1 << 23
+RUN = 1 << 24
 """Elements whose positions are held at once."""
 WIDEST = 1 << 24
 """Elements of a block, at most."""

@@ -24,8 +24,9 @@ WIDEST_GROUP = 32
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """How a mask divides: [outer, length, inner] with groups of m along the middle."""
+    """How a mask divides: [outer, length, inner] with groups of m along the middle. kinds: patterns of a whole group."""
 
+    kinds: int
     n: int
     m: int
     outer: int
@@ -34,8 +35,9 @@ class Groups:
 
     @classmethod
     def of(cls, n: int, m: int, axis: int, shape: tuple[int, ...]) -> Groups:
-        """Divide a shape."""
-        return cls(n, m, prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
+        """Divide a shape. Patterns of short groups are the first of those of whole ones: where all are short, they need no more room."""
+        its = (min(n, shape[axis]), shape[axis]) if 0 < shape[axis] < m else (n, m)
+        return cls(comb(m, n), *its, prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
 
     @property
     def groups(self) -> int:
@@ -56,8 +58,7 @@ class Groups:
     @property
     def spec(self) -> Spec:
         """The spec of the part ``patterns``, without the dimensions that it shares with the mask."""
-        kinds = comb(self.m, self.n)
-        return Spec(DTYPES["U8" if kinds <= 256 else "U16" if kinds <= 65536 else "U32"], (self.outer * self.groups * self.inner,))
+        return Spec(DTYPES["U8" if self.kinds <= 256 else "U16" if self.kinds <= 65536 else "U32"], (self.outer * self.groups * self.inner,))
 
     def split(self, x: U8) -> U8:
         """Return the groups of a mask, [outer · groups · inner, m], short ones filled up with zeros."""
