@@ -58,7 +58,9 @@ class Groups:
     @property
     def spec(self) -> Spec:
         """The spec of the part ``patterns``, without the dimensions that it shares with the mask."""
-        return Spec(DTYPES["U8" if self.kinds <= 256 else "U16" if self.kinds <= 65536 else "U32"], (self.outer * self.groups * self.inner,))
+        return Spec(
+            DTYPES["U8" if self.kinds <= 256 else "U16" if self.kinds <= 65536 else "U32"], (self.outer * self.groups * self.inner,)
+        )
 
     def split(self, x: U8) -> U8:
         """Return the groups of a mask, [outer · groups · inner, m], short ones filled up with zeros."""
