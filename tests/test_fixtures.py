@@ -29,14 +29,15 @@ def target_of(case: Path) -> Path:
 def test_golden(case, backend, tmp_path):
     expect = (case / "expect.safetensors").read_bytes()
     report = wcodec.decode(case / "case.wcodec", tmp_path / "out", threads=1, kernels=backend)
-    assert report.same_file and (tmp_path / "out").read_bytes() == expect
+    assert (tmp_path / "out").read_bytes() == expect
     wanted = dict(deserialize(expect))
     with Opened(case / "case.wcodec", STORAGE, threads=2, kernels=backend, backend="mmap") as opened:
         assert sorted(wanted) == opened.keys()
+        assert report.same_file or any(opened.record(name).tolerant for name in wanted)
         for name, flat in opened.get_tensors().items():
             record = opened.record(name)
             assert flat.tobytes() == bytes(wanted[name]["data"]) and list(record.spec.shape) == wanted[name]["shape"]
-            assert record.spec.dtype.name == wanted[name]["dtype"] and record.lossless
+            assert record.spec.dtype.name == wanted[name]["dtype"] and (record.lossless or record.tolerant)
             half = flat.size // 3
             window = np.empty_like(flat[half:])
             opened.decode_window(name, half, flat.size, window)
@@ -100,5 +101,8 @@ def test_every_rule_that_a_file_can_break_has_a_bad_case():
         "SPARSE-2",
         "GS-4",
         *(f"{name}-{i}" for name in ("BITPACK", "RANS", "GAPS", "BITMAP", "GS") for i in (1, 2, 3)),
+        *(f"{name}-{i}" for name in ("BITPACK", "RANS", "UNIFORM", "SUM", "TENSORTRAIN") for i in (1, 2, 3)),
+        "LOWRANK-1",
+        "LOWRANK-2",
     }
     assert rules == wanted

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import wcodec
 from wcodec.api.files import STORAGE
 from wcodec.api.opened import Opened
-from wcodec.codecs import CODECS
+from wcodec.codecs import CODECS, decode_all
 from wcodec.coding.tables import Tables
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import Corrupt, NotAContainer, Truncated, WcodecError
@@ -32,7 +32,7 @@ MOST = 200 << 20
 
 NAMES = [
     "raw", "const", "bitpack", "rans", "trellis", "classes", "wide", "shared", "zstd", "planes", "concat", "big",
-    "sparse", "gaps", "bitmap", "nm", "gs",
+    "sparse", "gaps", "bitmap", "nm", "gs", "philox", "mt19937", "draw",
 ]  # fmt: skip
 
 
@@ -89,6 +89,10 @@ def small() -> bytes:
         add("nm", "BOOL", (3, 6), np.tile([1, 0, 1, 0, 1, 1], 3), "nm")
         add("gs", "BOOL", (2, 8), np.tile([1, 0, 0, 1, 0, 1, 1, 0], 2), "gs")
         add("big", "U8", (300,), rng.integers(0, 256, 300), "raw")
+        for name, dtype, codec in (("philox", "F16", "philox"), ("mt19937", "F32", "mt19937"), ("draw", "BOOL", "draw")):
+            its, options = Spec.of(dtype, 3, 7), CODECS[codec].examples[-1]
+            made = Section(codec, CODECS[codec].wire(**{key: value for key, value in options.items() if key != "counts"}))
+            add(name, dtype, its.shape, decode_all(made, its, env), codec, **options)
         writer.add_alias("tied", 0, True)
     return buffer.getvalue()
 

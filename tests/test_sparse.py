@@ -284,11 +284,18 @@ def test_dropback(values):
 
 
 def test_dropback_fills():
-    """Any codec without parts makes a fill; its params are checked, reals are the bits of a binary32."""
+    """Any codec without parts makes a fill, checked; seeded ones take a tensor's place as its id."""
     memory = Memory(w=(Spec.of("F32", 50), np.where(np.arange(50) % 7, 0x3F000000, 9).astype(np.uint32)))
     half = {"w": {"codec": "const", "value": np.float32(0.5).tobytes()}}
     ((section, y),) = prepared(make_method("dropback", {"fill": half}), memory).values()
     assert section.params["kept"] == 8 and same_bits(y, memory.tensors["w"][1])
+    spec = Spec.of("F32", 90)
+    starts = [CODECS["philox"].section(spec, seed=7, id=place, scale=0.25) for place in range(2)]
+    drawn = [decoded(its, spec, make_env()) for its in starts]
+    changed = [np.where(np.arange(90) % 9 == place, 0x3F000000, x).astype(np.uint32) for place, x in enumerate(drawn)]
+    memory_ = Memory(a=(spec, changed[0]), b=(spec, changed[1]))
+    found = prepared(make_method("dropback", {"fill": {"*": {"codec": "philox", "seed": 7, "scale": 0.25}}}), memory_)
+    assert all(section.params["kept"] == 10 and same_bits(y, x) for (section, y), x in zip(found.values(), changed, strict=True))
     for bad in ({"codec": "const", "value": 0.5}, {"codec": "none"}):
         with pytest.raises(RecipeError):
             prepared(make_method("dropback", {"fill": {"*": bad}}), memory)

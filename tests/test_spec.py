@@ -12,7 +12,9 @@ from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
-RULE = r"(?:C|E|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|SPARSE|GAPS|BITMAP|NM|GS)-\d+"
+RULE = (
+    r"(?:C|E|G|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|UNIFORM|SUM|LOWRANK|TENSORTRAIN|SPARSE|GAPS|BITMAP|NM|GS|DRAW|PHILOX|MT19937)-\d+"
+)
 PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
 
@@ -30,7 +32,7 @@ def test_rules_are_defined_once():
 
 
 def test_every_page_has_rules_of_its_own():
-    homes = {"container.md": "C", "entropy.md": "E"} | {f"{name}.md": name.upper() for name in CODECS}
+    homes = {"container.md": "C", "entropy.md": "E", "rng.md": "G"} | {f"{name}.md": name.upper() for name in CODECS}
     for path, text in PAGES.items():
         found = {rule.split("-")[0] for rule in re.findall(rf"^- \*\*({RULE})\*\* ", text, re.M)}
         assert found == ({homes[path.name]} if path.name in homes else set()), path.name
@@ -101,6 +103,10 @@ def raws(**parts: bytes) -> dict:
     return {name: raw(data) for name, data in parts.items()}
 
 
+def floats(*values: float) -> list[int]:
+    return np.array(values, np.float32).view(np.uint32).tolist()
+
+
 WORKED = {
     "raw": (Spec.of("U16", 2), [1, 258], lambda b: stream("raw", b[0])),
     "const": (Spec.of("F32", 3), [0x3F800000] * 3, lambda b: Section("const", {"value": b[0]})),
@@ -111,6 +117,22 @@ WORKED = {
         Spec.of("BF16", 2),
         [0x3F80, 0xBF80],
         lambda b: Section("planes", {"rest": 8, "sign": 1}, {"symbol": raw(bytes([127, 127])), "rest0": raw(bytes([0, 1]))}),
+    ),
+    "uniform": (
+        Spec.of("BF16", 2, 2),
+        [0xBF00, 0, 0x3F1A, 0x3E9A],
+        lambda b: Section("uniform", {"levels": 4, "zero": 1, "per": "row"}, {"symbols": raw(b[0]), "steps": raw(b[1])}),
+    ),
+    "sum": (Spec.of("F16", 2), [0x3D00, 0], lambda b: Section("sum", {"layers": 2}, {"0": raw(b[0]), "1": raw(b[1])})),
+    "lowrank": (
+        Spec.of("F32", 2, 3),
+        floats(3, 4, 5, 6, 8, 10),
+        lambda b: Section("lowrank", {"rank": 1}, {"left": raw(b[0]), "right": raw(b[1])}),
+    ),
+    "tensortrain": (
+        Spec.of("F32", 3, 2),
+        floats(1, 2, 3, 4, 2, 4),
+        lambda b: Section("tensortrain", {"rows": [2, 2], "columns": [1, 2], "bonds": [1]}, {"0": raw(b[0]), "1": raw(b[1])}),
     ),
     "concat": (
         Spec.of("U8", 3),
@@ -134,7 +156,31 @@ WORKED = {
         [1, 0, 0, 1, 0, 1, 1, 0],
         lambda b: Section("gs", {"banks": 2, "per_row": 1, "groups": 2}, raws(counts=b[0], gaps=b[1])),
     ),
+    "draw": (
+        Spec.of("BOOL", 8),
+        [1, 1, 1, 1, 0, 0, 0, 1],
+        lambda b: Section("draw", {"seed": 7, "id": 1, "stream": 0, "threshold": 2**31}),
+    ),
+    "philox": (
+        Spec.of("F32", 5),
+        [0xBBA28980, 0xBEA8124E, 0xBE414F14, 0xBE8CA626, 0x3EC6524A],
+        lambda b: Section("philox", {"seed": 7, "id": 1, "stream": 0, "kind": "uniform", "scale": 0x3F000000}),
+    ),
+    "mt19937": (
+        Spec.of("F32", 4),
+        [0x3D8DDAE0, 0x3E3A7BD8, 0x3EC3F5DC, 0x3E863EF2],
+        lambda b: Section("mt19937", {"seed": 5489, "offset": 0, "low": 0xBF000000, "high": 0x3F000000}),
+    ),
 }
+
+
+OPTIONS = {
+    "rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None,
+    "draw": {"seed": 7, "id": 1, "threshold": 2**31}, "philox": {"seed": 7, "id": 1, "scale": 0.5},
+    "mt19937": {"seed": 5489, "low": -0.5, "high": 0.5},
+    "gaps": {"block": 4}, "bitmap": {"block": 8}, "gs": {"banks": 2, "per_row": 1},
+}  # fmt: skip
+"""What the encoder is asked for to make the worked examples."""
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -147,10 +193,8 @@ def test_worked_examples(name):
         env = make_env(backend)
         check(section, spec, env)
         assert same_bits(decoded(section, spec, env), np.array(values, spec.dtype.storage))
-    options = {
-        "rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None,
-        "gaps": {"block": 4}, "bitmap": {"block": 8}, "gs": {"banks": 2, "per_row": 1},
-    }.get(name, {})  # fmt: skip
+    options = OPTIONS.get(name, {})
+    options = options if CODECS[name].lossless else None
     if options is not None:
         made = CODECS[name].encode(np.array(values, spec.dtype.storage), spec, make_env(), **options)
         for key in section.params:

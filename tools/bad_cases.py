@@ -41,8 +41,14 @@ def file_of(section: Section, spec: Spec = U8S, x: Any = X, resources: tuple[tup
     with ContainerWriter(buffer, **options) as writer:
         for its, shared in resources:
             writer.add_resource(its, shared)
-        writer.add("x", spec, section, blake3.blake3(bytes(x)).digest())
+        writer.add("x", spec, section, blake3.blake3(bytes(x)).digest(), tolerant=_tolerant(section))
     return buffer.getvalue()
+
+
+def _tolerant(section: Section) -> bool:
+    """Whether a codec of the section is tolerant, unknown ones left out."""
+    children = (part for part in section.parts.values() if isinstance(part, Section))
+    return (section.codec in CODECS and not CODECS[section.codec].exact) or any(map(_tolerant, children))
 
 
 def base(**options: Any) -> bytes:

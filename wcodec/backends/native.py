@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from ctypes import POINTER, Structure, byref, c_int, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, byref, c_float, c_int, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.backends.base import Backend, Planes, Symbols
-from wcodec.coding import rans
+from wcodec.coding import philox, rans
 from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
+from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import BackendUnavailable, Corrupt
-from wcodec.types import U8, U32, U64, UInts
+from wcodec.types import U8, U32, U64, DType, UInts
 
-ABI = 5
+ABI = 7
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -49,6 +50,24 @@ class _Split(Structure):
     )  # fmt: skip
 
 
+class _Philox(Structure):
+    """wcodec_philox."""
+
+    _fields_ = (("seed", c_uint64), ("id", c_uint32), ("stream", c_uint32))
+
+
+class _Grid(Structure):
+    """wcodec_grid."""
+
+    _fields_ = (
+        ("start", c_uint64), ("count", c_uint64), ("cols", c_uint64), ("group", c_uint64), ("stride", c_uint64),
+        ("zero", c_uint32), ("levels", c_uint32),
+    )  # fmt: skip
+
+
+KINDS = {"F32": 0, "F16": 1, "BF16": 2, "F64": 3}
+"""Float dtypes, by the number that the library gives them."""
+
 _P, _N, _I = c_void_p, c_uint64, c_uint32
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_set_isa": (c_int, (c_int,)),
@@ -69,6 +88,12 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_gap_positions": (c_int, (_P, _I, _P, _N, _N, _P)),
     "wcodec_scatter": (None, (_P, _N, _P, _I, _P, _N, c_int)),
     "wcodec_join_tokens": (None, (_P, _P, _I, _N, _I, _I, _I, _I, _P)),
+    "wcodec_philox_fill": (None, (POINTER(_Philox), _P, c_float, c_float, _N, _N, _P)),
+    "wcodec_philox_draw": (_N, (POINTER(_Philox), _I, _N, _N, _P)),
+    "wcodec_dequantise": (c_int, (POINTER(_Grid), _P, _I, _P, _I, _P)),
+    "wcodec_quantise": (None, (POINTER(_Grid), _P, _P, _I, _P)),
+    "wcodec_round": (None, (_P, _N, _I, _P)),
+    "wcodec_add": (c_int, (_P, _P, _N)),
     "wcodec_same": (c_int, (_P, _P, _N)),
 }
 
@@ -253,6 +278,51 @@ class NativeBackend(Backend):
                 escaped |= raw[where] & raw.dtype.type((1 << alphabet.bits) - 1)
             out[where] = escaped.astype(out.dtype)
 
+    def philox_fill(
+        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]
+    ) -> None:
+        """Write elements start … of a stream of random numbers (spec/rng.md). kind: uniform or normal."""
+        if not _fits(out, np.float32, 0):
+            return super().philox_fill(seed, id, stream, kind, scale, decay, start, out)
+        table = _at(philox.normals()) if kind == "normal" else None
+        self._library.wcodec_philox_fill(byref(_Philox(seed, id, stream)), table, scale, decay, start, out.size, _at(out))
+
+    def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -> int:
+        """Write 1 where the word of element start … is below threshold, else 0; return the number of ones."""
+        if not _fits(out, np.uint8, 0):
+            return super().philox_draw(seed, id, stream, threshold, start, out)
+        found: int = self._library.wcodec_philox_draw(byref(_Philox(seed, id, stream)), threshold, start, out.size, _at(out))
+        return found
+
+    def dequantise(self, grid: Grid, start: int, symbols: UInts, steps: F32, zero: int, levels: int, dtype: DType, out: UInts) -> None:
+        """Write step · (symbol − zero), rounded to a float dtype. Raises Corrupt [UNIFORM-3]."""
+        native = _grid(grid, start, symbols, steps, zero, levels)
+        if native is None or not _fits(out, dtype.storage, symbols.size):
+            return super().dequantise(grid, start, symbols, steps, zero, levels, dtype, out)
+        kind = KINDS[dtype.name]
+        if self._library.wcodec_dequantise(byref(native), _at(symbols), symbols.itemsize, _at(steps), kind, _at(out)):
+            raise Corrupt(f"a symbol is not below {levels}", rule="UNIFORM-3")
+
+    def quantise(self, grid: Grid, start: int, x: F32, steps: F32, zero: int, levels: int, out: UInts) -> None:
+        """Write the symbols nearest to x / step (ties to even), cut off at 0 and levels − 1; ``zero`` where the step is 0."""
+        native = _grid(grid, start, out, steps, zero, levels)
+        if native is None or not _fits(x, np.float32, out.size):
+            return super().quantise(grid, start, x, steps, zero, levels, out)
+        self._library.wcodec_quantise(byref(native), _at(x), _at(steps), out.itemsize, _at(out))
+
+    def add_floats(self, total: F32, x: F32) -> None:
+        """Add x to total in float32. Raises Corrupt [SUM-2]."""
+        if not _fits(total, np.float32, x.size) or not _fits(x, np.float32, x.size):
+            return super().add_floats(total, x)
+        if self._library.wcodec_add(_at(total), _at(x), x.size):
+            raise Corrupt("an element of a sum is infinite or no number", rule="SUM-2")
+
+    def round_floats(self, values: F32, dtype: DType, out: UInts) -> None:
+        """Round float32 to a float dtype, ties to even."""
+        if dtype.name == "F32" or not _fits(values, np.float32, out.size) or not _fits(out, dtype.storage, out.size):
+            return super().round_floats(values, dtype, out)
+        self._library.wcodec_round(_at(values), out.size, KINDS[dtype.name], _at(out))
+
     def same(self, a: UInts, b: UInts) -> bool:
         """Compare two arrays of one dtype and size bit for bit."""
         if a.dtype != b.dtype or a.shape != b.shape or not (a.flags.c_contiguous and b.flags.c_contiguous):
@@ -285,6 +355,20 @@ def _splits(split: Planes, rest: Sequence[U8], x: UInts, packed: bool = False) -
         and len(rest) == split.count
         and all(_fits(plane, np.uint8, size) for plane, size in zip(rest, sizes, strict=True))
     )
+
+
+def _grid(grid: Grid, start: int, symbols: UInts, steps: F32, zero: int, levels: int) -> _Grid | None:
+    """Describe a window of quantised elements to C, or return None when it is not one for C."""
+    low, high = grid.span(start, start + symbols.size)
+    if (
+        grid.cols < 1
+        or grid.group < 1
+        or symbols.itemsize > 4
+        or not symbols.flags.c_contiguous
+        or not _fits(steps, np.float32, high - low)
+    ):
+        return None
+    return _Grid(start, symbols.size, grid.cols, grid.group, grid.stride, zero, levels)
 
 
 def _job(job: rans.Job, precision: int) -> _Job | None:

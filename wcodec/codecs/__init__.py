@@ -5,32 +5,29 @@ from wcodec.codecs.bitmap import Bitmap
 from wcodec.codecs.bitpack import Bitpack
 from wcodec.codecs.concat import Concat
 from wcodec.codecs.const import Const
+from wcodec.codecs.draw import Draw
 from wcodec.codecs.gaps import Gaps
 from wcodec.codecs.gs import GatherScatter
+from wcodec.codecs.lowrank import LowRank
+from wcodec.codecs.mt19937 import Mt19937
 from wcodec.codecs.nm import NofM
+from wcodec.codecs.philox import Philox
 from wcodec.codecs.planes import PlanesCodec
 from wcodec.codecs.rans import Rans
 from wcodec.codecs.raw import Raw
 from wcodec.codecs.sparse import Sparse
+from wcodec.codecs.sum import Sum
+from wcodec.codecs.tensortrain import TensorTrain
+from wcodec.codecs.uniform import Uniform
 from wcodec.codecs.zstd import Zstd
 
-CODECS: dict[str, Codec] = {
-    codec.name: codec
-    for codec in (
-        Raw(),
-        Const(),
-        Bitpack(),
-        Rans(),
-        Zstd(),
-        PlanesCodec(),
-        Concat(),
-        Sparse(),
-        Gaps(),
-        Bitmap(),
-        NofM(),
-        GatherScatter(),
-    )
-}
+OWN = (
+    *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),
+    *(Uniform(), Sum(), Sparse(), Gaps(), Bitmap(), NofM(), GatherScatter(), Draw(), Philox(), Mt19937()),
+    *(LowRank(), TensorTrain()),
+)
+
+CODECS: dict[str, Codec] = {codec.name: codec for codec in OWN}
 
 
 def register(codec: Codec) -> None:

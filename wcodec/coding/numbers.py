@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from wcodec.errors import BackendUnavailable
 from wcodec.types import DType, UInts
 
 FLOATS = {
@@ -41,3 +42,10 @@ def from_float32(values: npt.NDArray[np.float32], dtype: DType) -> UInts:
         return np.ascontiguousarray(values).view(np.uint32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return values.astype(FLOATS[dtype.name]).view(dtype.storage)
+
+
+def check_subnormals() -> None:
+    """Raise BackendUnavailable when this thread's float32 arithmetic loses subnormal numbers: decoded bits would depend on that."""
+    tiny = np.array([1], np.uint32).view(np.float32)
+    if (tiny + tiny).view(np.uint32)[0] != 2:
+        raise BackendUnavailable("float arithmetic flushes subnormal numbers to zero in this thread (torch.set_flush_denormal?)")

@@ -22,6 +22,7 @@
 typedef uint16_t __attribute__((aligned(1), may_alias)) wk_u16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) wk_u32;
 typedef uint64_t __attribute__((aligned(1), may_alias)) wk_u64;
+typedef float __attribute__((aligned(1), may_alias)) wk_f32;
 
 enum {
   WK_LOW = 1 << 16, /* lower bound of a state, and its first and last value */
@@ -108,7 +109,36 @@ typedef struct {
 /* Encode the n symbols of a run from w->token on. */
 void wk_encode_scalar(wk_writer *w, const wk_coder *c, uint32_t lanes, uint64_t n);
 
+/* ---- Random numbers ---------------------------------------------------------------------------------------------- */
+
+enum { WK_UNIFORM, WK_NORMAL, WK_DRAW };
+enum { WK_NORMALS = 4096 };
+
+/* The multipliers of a round. */
+#define WK_PHILOX_0 0xD2511F53u
+#define WK_PHILOX_1 0xCD9E8D57u
+
+/* What a stream of words becomes. keys: of every round. */
+typedef struct {
+  int kind;
+  uint32_t id, stream, threshold;
+  uint32_t keys[10][2];
+  float scale, decay;     /* uniform: scale * 2^-23 */
+  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes */
+} wk_philox;
+
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
+
+/* Float32 arithmetic; steps: one for all elements, or one each. */
+typedef struct {
+  /* step * (symbol - zero); returns the largest symbol. */
+  uint32_t (*dequantise)(const void *symbols, uint32_t bytes, uint64_t count, const wk_f32 *steps, int each, uint32_t zero,
+                         wk_f32 *out);
+  void (*quantise)(const wk_f32 *x, uint64_t count, const wk_f32 *steps, int each, uint32_t zero, uint32_t levels,
+                   uint32_t bytes, void *out);
+  void (*round)(const wk_f32 *x, uint64_t count, uint32_t kind, void *out);
+  int (*add)(wk_f32 *total, const wk_f32 *part, uint64_t count);
+} wk_floats;
 
 /* Kernels of an instruction set. */
 typedef struct {
@@ -132,6 +162,9 @@ typedef struct {
   /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                uint64_t count, void *out);
+  /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
+  uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
+  const wk_floats *floats;
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -156,7 +189,11 @@ void wk_bytes_scalar(const uint8_t *mask, uint64_t from, uint64_t count, uint32_
   void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, void *);
 
 WK_PLANES(scalar)
+uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
+extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
 #if WK_X86
+uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void *out);
+uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 WK_PLANES(avx2)
 WK_PLANES(avx512)
 void wk_bits_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_t room);

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 5
+#define WCODEC_ABI 7
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -69,6 +69,21 @@ typedef struct {
   uint32_t zero;   /* 1: but 0 for token 0 */
   uint32_t packed; /* 1: the top rest plane, of rest % 8 bits, is packed without gaps; linear order only */
 } wcodec_split;
+
+/* Float types, by the number that the functions below take. */
+enum { WCODEC_F32 = 0, WCODEC_F16 = 1, WCODEC_BF16 = 2, WCODEC_F64 = 3 };
+
+/* Elements start ... start + count - 1 of a section of uniform.md: which step an element has. The step of an element
+ * in row r and column c is number r * stride + c / group; steps begin with that of the first element, or, with
+ * stride = 0, with that of column 0. */
+typedef struct {
+  uint64_t start, count;
+  uint64_t cols;   /* columns of the matrix; at least 1 */
+  uint64_t group;  /* at least 1 */
+  uint64_t stride; /* 0: every row has the same steps */
+  uint32_t zero;
+  uint32_t levels; /* levels - zero and zero are at most 2^24 */
+} wcodec_grid;
 
 /* The ABI number of this library: WCODEC_ABI when it was built. */
 WCODEC_API int wcodec_abi(void);
@@ -162,6 +177,35 @@ WCODEC_API void wcodec_scatter(const uint32_t *positions, uint64_t n, const void
  * when `zero`. raw: integers of raw_bytes bytes, 1 or 2; 0: bits is 0 and there are none. */
 WCODEC_API void wcodec_join_tokens(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count,
                                    uint32_t base, uint32_t zero, uint32_t bits, uint32_t bytes, void *out);
+
+/* A stream of random words (rng.md): key and the two fixed words of the counter. */
+typedef struct {
+  uint64_t seed;
+  uint32_t id, stream;
+} wcodec_philox;
+
+/* Write elements start ... start + count - 1 of a stream of random numbers: uniform, or normal when `normal` holds the 4096
+ * integers of rng.md. scale and decay must be in the ranges of philox.md, so that no result is subnormal. */
+WCODEC_API void wcodec_philox_fill(const wcodec_philox *key, const uint32_t *normal, float scale, float decay,
+                                   uint64_t start, uint64_t count, float *out);
+
+/* Write 1 where the word of an element is below threshold, else 0; return the number of ones. */
+WCODEC_API uint64_t wcodec_philox_draw(const wcodec_philox *key, uint32_t threshold, uint64_t start, uint64_t count,
+                                       uint8_t *out);
+/* step * (symbol - zero), rounded to a float type. Symbols have 1, 2 or 4 bytes. Returns 1 when one is not below levels;
+ * out then holds nothing of use. */
+WCODEC_API int wcodec_dequantise(const wcodec_grid *grid, const void *symbols, uint32_t symbol_bytes, const void *steps,
+                                 uint32_t kind, void *out);
+
+/* The symbols nearest to x / step, ties to even, cut off at 0 and levels - 1; zero where the step is 0. */
+WCODEC_API void wcodec_quantise(const wcodec_grid *grid, const void *x, const void *steps, uint32_t symbol_bytes,
+                                void *symbols);
+
+/* Round float32 numbers to F16, BF16 or F64, ties to even. */
+WCODEC_API void wcodec_round(const void *x, uint64_t count, uint32_t kind, void *out);
+
+/* Add float32 numbers to others. Returns 1 when one that is added is infinite or no number. */
+WCODEC_API int wcodec_add(void *total, const void *part, uint64_t count);
 
 /* 1 when two arrays of `size` bytes are equal, else 0. */
 WCODEC_API int wcodec_same(const void *a, const void *b, uint64_t size);

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from struct import pack
 from typing import Any, ClassVar
 
 import numpy as np
 
 from wcodec.codecs import Env, check, decode_all
+from wcodec.codecs.fills import Fill
 from wcodec.codecs.lossless import lossless
 from wcodec.codecs.sparse import holds
 from wcodec.coding.numbers import LOSSY, from_float32, to_float32
@@ -90,18 +90,17 @@ class DropBack(Method):
 
 
 def generated(config: Mapping[str, Any], spec: Spec, env: Env) -> Section:
-    """Make a section without parts from its params, reals as the bits of a binary32. Raises RecipeError for ones that break a rule."""
-    params = {key: _bits(value) if isinstance(value, float) else value for key, value in config.items() if key != "codec"}
-    section = Section(str(config.get("codec")), params)
+    """Make a section without parts from a config. Raises RecipeError for one that breaks a rule."""
+    options = {key: value for key, value in config.items() if key != "codec"}
+    codec = env.codecs.get(str(config.get("codec")))
     try:
+        if isinstance(codec, Fill):
+            return codec.section(spec, **options)
+        section = Section(str(config.get("codec")), options)
         check(section, spec, env)
-    except WcodecError as error:
+    except (WcodecError, KeyError, TypeError) as error:
         raise RecipeError(f"fill {dict(config)}: {error}") from None
     return section
-
-
-def _bits(value: float) -> int:
-    return int.from_bytes(pack("<f", value), "little")
 
 
 def moved(x: UInts, filled: UInts, spec: Spec) -> U32:

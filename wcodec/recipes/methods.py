@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from wcodec.recipes.base import Lossless, Method
 from wcodec.recipes.dropback import DropBack
+from wcodec.recipes.joint_rank_k import JointRankK
+from wcodec.recipes.mpo import Mpo
 from wcodec.recipes.pruned import GatherScatter, NofM, Pruned
 
-METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless, Pruned, NofM, GatherScatter, DropBack)}
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless, JointRankK, Mpo, Pruned, NofM, GatherScatter, DropBack)}

@@ -1,0 +1,130 @@
+"""tensortrain: a matrix as a train of small cores (spec/codecs/tensortrain.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from wcodec.codecs import base
+from wcodec.codecs.base import MAX_PARTS, Codec, Env, Expected
+from wcodec.codecs.factoring import bond_limits, factorise, train_size, tt_svd
+from wcodec.codecs.lowrank import encode_factor, finite
+from wcodec.codecs.matrix import approximable, matrix_shape
+from wcodec.codecs.params import uints
+from wcodec.coding.numbers import LOSSY
+from wcodec.coding.uniform import F32
+from wcodec.errors import Corrupt, EncodeError
+from wcodec.types import Params, Part, Section, Spec, UInts
+
+SITES = 3
+
+
+def _shapes(params: Params, spec: Spec) -> list[tuple[int, int, int, int]]:
+    """Check the params and return the shapes of the cores. Raises Corrupt [TENSORTRAIN-1, TENSORTRAIN-2]."""
+    if spec.dtype.name not in LOSSY:
+        raise Corrupt(f"tensortrain decodes to {', '.join(LOSSY)}, not {spec.dtype.name}", rule="TENSORTRAIN-1")
+    rows = uints(params, "rows", 1, 2**32 - 1, "TENSORTRAIN-1", range(1, MAX_PARTS + 1))
+    sites = len(rows)
+    cols = uints(params, "columns", 1, 2**32 - 1, "TENSORTRAIN-1", range(sites, sites + 1))
+    bonds = uints(params, "bonds", 1, 2**32 - 1, "TENSORTRAIN-1", range(sites - 1, sites))
+    for factors, length in zip((rows, cols), matrix_shape(spec), strict=True):
+        if not length <= prod(factors) <= 2 * max(1, length):
+            raise Corrupt(f"sites {list(factors)} do not hold {length} with less than as many more", rule="TENSORTRAIN-2")
+    if any(bond > most for bond, most in zip(bonds, bond_limits(rows, cols), strict=True)):
+        raise Corrupt(f"bonds {list(bonds)} are larger than what they join", rule="TENSORTRAIN-2")
+    return list(zip((1, *bonds), rows, cols, (*bonds, 1), strict=True))
+
+
+class TensorTrain(Codec):
+    """Stores a matrix as a matrix product operator.
+
+    Options: the bonds, by one of ``bond`` (the largest), ``error`` (relative) and ``keep`` (share of the parameters, 0.5); sites (3) or
+    rows and columns, their factors; cores: config of every core (rounded to the tensor's dtype).
+    """
+
+    name = "tensortrain"
+    params = frozenset({"rows", "columns", "bonds"})
+    exact: ClassVar[bool] = False
+    lossless: ClassVar[bool] = False
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"bond": 4, "sites": 2, "cores": {"codec": "uniform", "bits": 8}})
+
+    def suits(self, spec: Spec) -> bool:
+        return spec.dtype.name in LOSSY
+
+    def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
+        return {str(i): Spec.of("F32", *shape) for i, shape in enumerate(_shapes(section.params, spec))}
+
+    def unit(self, section: Section, spec: Spec, env: Env) -> int:
+        return int(max(1, min(prod(section.params["rows"][1:]) * matrix_shape(spec)[1], spec.count)))
+
+    def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        shapes, (rows, cols) = _shapes(section.params, spec), matrix_shape(spec)
+        cores = [self._core(section.parts[str(i)], Spec.of("F32", *shape), env) for i, shape in enumerate(shapes)]
+        high = prod(section.params["rows"][1:])  # rows that an element of the first core's rows stands for
+        tail = _contract(cores[1:], env)
+        first, last = (start // cols, -(-stop // cols)) if cols else (0, 0)
+        _, _, width, bond = shapes[0]
+        block = np.empty((width, tail.shape[1] * tail.shape[2]), np.float32)
+        for at in range(first // high, -(-last // high)):
+            env.backend.matmul(np.ascontiguousarray(cores[0][0, at]).reshape(width, bond), tail.reshape(bond, -1), block)
+            whole = block.reshape(width, high, -1).transpose(1, 0, 2).reshape(high, -1)[: rows - at * high, :cols]
+            begin, end = max(start, at * high * cols), min(stop, (at * high + whole.shape[0]) * cols)
+            piece = np.ascontiguousarray(whole).reshape(-1)[begin - at * high * cols : end - at * high * cols]
+            env.backend.round_floats(piece, spec.dtype, out[begin - start : end - start])
+
+    def _core(self, part: Part, spec: Spec, env: Env) -> F32:
+        found: F32 = finite(base.decode_all(part, spec, env).view(np.float32), "TENSORTRAIN-3").reshape(spec.shape)
+        return found
+
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        shape = matrix_shape(spec)
+        values = approximable(x, spec, self.name).reshape(shape)
+        sites = options.get("sites", SITES)
+        if not 1 <= sites <= 16:
+            raise EncodeError(f"{sites} sites, there can be 1 to 16")
+        rows, cols = (options.get(key) or factorise(length, sites) for key, length in zip(("rows", "columns"), shape, strict=True))
+        cores = tt_svd(values, rows, cols, _bond(rows, cols, values.size, options), options.get("error"))
+        parts: dict[str, Part] = {}
+        for i, core in enumerate(cores):
+            parts[str(i)] = encode_factor(core, spec.dtype, env, options.get("cores"))
+        params = {"rows": list(rows), "columns": list(cols), "bonds": [core.shape[3] for core in cores[:-1]]}
+        found = Section("tensortrain", params, parts)
+        try:
+            _shapes(params, spec)
+        except Corrupt as error:
+            raise EncodeError(error.message) from None
+        return found
+
+
+def _bond(rows: tuple[int, ...], cols: tuple[int, ...], count: int, options: Mapping[str, Any]) -> int | None:
+    """Return the largest bond that the options ask for; None: as many as the error needs. Raises EncodeError."""
+    asked = [key for key in ("bond", "error", "keep") if options.get(key) is not None]
+    if len(asked) > 1 or any(not options[key] > 0 for key in asked):
+        raise EncodeError(f"{' and '.join(asked)}: only one of them, and a positive one")
+    if asked == ["error"]:
+        return None
+    if asked == ["bond"]:
+        return int(options["bond"])
+    keep = options.get("keep") or 0.5
+    most = max([1, *bond_limits(rows, cols)])
+    low, high = 1, most
+    while low < high:  # the largest bond that fits
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if train_size(rows, cols, middle) <= keep * count else (low, middle - 1)
+    return low
+
+
+def _contract(cores: list[F32], env: Env) -> F32:
+    """Return the product of cores as [χ, rows, columns] of what they span."""
+    if not cores:
+        return np.ones((1, 1, 1), np.float32)
+    found = cores[0]
+    for core in cores[1:]:
+        (bond, a, b, inner), (_, c, d, last) = found.shape, core.shape
+        product = np.empty((bond * a * b, c * d * last), np.float32)
+        env.backend.matmul(np.ascontiguousarray(found).reshape(-1, inner), np.ascontiguousarray(core).reshape(inner, -1), product)
+        found = product.reshape(bond, a, b, c, d, last).transpose(0, 1, 3, 2, 4, 5).reshape(bond, a * c, b * d, last)
+    return found.reshape(found.shape[:3])

@@ -1,0 +1,113 @@
+/* Uniform quantisation and sums (uniform.md, sum.md): runs of elements with one step, in the float mode that they need. */
+#include "uniform.h"
+
+#if WK_X86
+#include <xmmintrin.h>
+#endif
+
+WK_FLOATS_OF(scalar)
+
+enum { PIECE = 2048 }; /* elements between multiplication and rounding to a narrower type: they stay in the cache */
+
+/* Callers may run with subnormal numbers flushed to zero, or another rounding. */
+typedef struct {
+#if defined(__aarch64__)
+  uint64_t saved;
+#else
+  uint32_t saved;
+#endif
+} mode;
+
+static mode exact_mode(void) {
+  mode m = {0};
+#if WK_X86
+  m.saved = _mm_getcsr();
+  _mm_setcsr(0x1F80);
+#elif defined(__aarch64__)
+  const uint64_t plain = 0;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(m.saved));
+  __asm__ volatile("msr fpcr, %0" : : "r"(plain));
+#endif
+  return m;
+}
+
+static void restore(mode m) {
+#if WK_X86
+  _mm_setcsr(m.saved);
+#elif defined(__aarch64__)
+  __asm__ volatile("msr fpcr, %0" : : "r"(m.saved));
+#else
+  (void)m;
+#endif
+}
+
+/* A run of elements: `step` of the window's steps belongs to the first of them; each: the next ones follow, else it is
+ * that of all. */
+typedef struct {
+  uint64_t count, step;
+  int each;
+} run;
+
+static run next_run(const wcodec_grid *g, uint64_t first, uint64_t at, uint64_t stop) {
+  const uint64_t row = at / g->cols, column = at % g->cols, left = g->cols - column;
+  run r = {left, row * g->stride + column / g->group - first, g->group == 1};
+  if (!r.each && g->group - column % g->group < r.count) r.count = g->group - column % g->group;
+  if (stop - at < r.count) r.count = stop - at;
+  if (r.count > PIECE) r.count = PIECE;
+  return r;
+}
+
+static uint64_t first_step(const wcodec_grid *g) {
+  return g->stride ? g->start / g->cols * g->stride + g->start % g->cols / g->group : 0;
+}
+
+int wcodec_dequantise(const wcodec_grid *g, const void *symbols, uint32_t symbol_bytes, const void *steps, uint32_t kind,
+                      void *out) {
+  const wk_floats *floats = wk_current()->floats;
+  const mode before = exact_mode();
+  const uint64_t first = first_step(g), size = kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2;
+  uint32_t most = 0;
+  wk_f32 piece[PIECE];
+  for (uint64_t done = 0; done < g->count;) { /* several short runs fill a piece, then it is rounded */
+    uint64_t n = 0;
+    wk_f32 *to = kind == WCODEC_F32 ? (wk_f32 *)out + done : piece;
+    while (done + n < g->count) {
+      const run r = next_run(g, first, g->start + done + n, g->start + g->count);
+      if (n + r.count > PIECE) break;
+      const uint32_t found = floats->dequantise((const uint8_t *)symbols + (done + n) * symbol_bytes, symbol_bytes,
+                                                r.count, (const wk_f32 *)steps + r.step, r.each, g->zero, to + n);
+      most = found > most ? found : most;
+      n += r.count;
+    }
+    if (kind != WCODEC_F32) floats->round(piece, n, kind, (uint8_t *)out + done * size);
+    done += n;
+  }
+  restore(before);
+  return g->count && most >= g->levels;
+}
+
+void wcodec_quantise(const wcodec_grid *g, const void *x, const void *steps, uint32_t symbol_bytes, void *symbols) {
+  const wk_floats *floats = wk_current()->floats;
+  const mode before = exact_mode();
+  const uint64_t first = first_step(g);
+  for (uint64_t done = 0; done < g->count;) {
+    const run r = next_run(g, first, g->start + done, g->start + g->count);
+    floats->quantise((const wk_f32 *)x + done, r.count, (const wk_f32 *)steps + r.step, r.each, g->zero, g->levels,
+                     symbol_bytes, (uint8_t *)symbols + done * symbol_bytes);
+    done += r.count;
+  }
+  restore(before);
+}
+
+void wcodec_round(const void *x, uint64_t count, uint32_t kind, void *out) {
+  const mode before = exact_mode();
+  wk_current()->floats->round((const wk_f32 *)x, count, kind, out);
+  restore(before);
+}
+
+int wcodec_add(void *total, const void *part, uint64_t count) {
+  const mode before = exact_mode();
+  const int bad = wk_current()->floats->add((wk_f32 *)total, (const wk_f32 *)part, count);
+  restore(before);
+  return bad;
+}

@@ -1,0 +1,114 @@
+/* Float32 arithmetic of uniform.md and sum.md, for the compiler to vectorise: included once per instruction set. */
+#include "internal.h"
+
+WK_INLINE uint32_t wk_bits(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+
+WK_INLINE float wk_float(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+
+WK_INLINE uint16_t to_bf16(float x) {
+  const uint32_t u = wk_bits(x), rounded = (u + 0x7FFF + (u >> 16 & 1)) >> 16;
+  return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 | 0x40 : rounded);
+}
+
+/* Subnormal halves come from the rounding of an addition, the others from that of their integer. */
+WK_INLINE uint16_t to_f16(float x) {
+  const uint32_t u = wk_bits(x), size = u & 0x7FFFFFFF, sign = u >> 16 & 0x8000;
+  const uint32_t tiny = wk_bits(wk_float(size) + 0.5f) - 0x3F000000, odd = size >> 13 & 1;
+  const uint32_t normal = (size - (112u << 23) + 0xFFF + odd) >> 13;
+  const uint32_t huge = size > 0x7F800000 ? 0x7E00 | (size >> 13 & 0x1FF) : 0x7C00;
+  return (uint16_t)(sign | (size >= 143u << 23 ? huge : size < 113u << 23 ? tiny : normal));
+}
+
+static void round_any(const wk_f32 *x, uint64_t count, uint32_t kind, void *out) {
+  if (kind == WCODEC_BF16)
+    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = to_bf16(x[i]);
+  else if (kind == WCODEC_F16)
+    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = to_f16(x[i]);
+  else
+    for (uint64_t i = 0; i < count; i++) {
+      const double wide = x[i];
+      memcpy((uint8_t *)out + 8 * i, &wide, 8);
+    }
+}
+
+/* steps: one for all elements, or one each. Returns the largest symbol. */
+#define DEQUANTISE(type, name)                                                                                        \
+  static uint32_t name(const type *s, uint64_t count, const wk_f32 *steps, int each, uint32_t zero, wk_f32 *out) {    \
+    uint32_t most = 0;                                                                                                \
+    if (each)                                                                                                         \
+      for (uint64_t i = 0; i < count; i++) {                                                                          \
+        out[i] = steps[i] * (float)(int32_t)((uint32_t)s[i] - zero);                                                  \
+        most = s[i] > most ? s[i] : most;                                                                             \
+      }                                                                                                               \
+    else {                                                                                                            \
+      const float step = steps[0];                                                                                    \
+      for (uint64_t i = 0; i < count; i++) {                                                                          \
+        out[i] = step * (float)(int32_t)((uint32_t)s[i] - zero);                                                      \
+        most = s[i] > most ? s[i] : most;                                                                             \
+      }                                                                                                               \
+    }                                                                                                                 \
+    return most;                                                                                                      \
+  }
+
+DEQUANTISE(uint8_t, dequantise_8)
+DEQUANTISE(wk_u16, dequantise_16)
+DEQUANTISE(wk_u32, dequantise_32)
+
+static uint32_t dequantise_any(const void *symbols, uint32_t bytes, uint64_t count, const wk_f32 *steps, int each,
+                               uint32_t zero, wk_f32 *out) {
+  if (bytes == 1) return dequantise_8((const uint8_t *)symbols, count, steps, each, zero, out);
+  if (bytes == 2) return dequantise_16((const wk_u16 *)symbols, count, steps, each, zero, out);
+  return dequantise_32((const wk_u32 *)symbols, count, steps, each, zero, out);
+}
+
+/* Clipped before it is rounded: the bounds are integers, so that the order does not matter. */
+WK_INLINE uint32_t nearest(float x, float step, uint32_t zero, uint32_t levels) {
+  const float low = -(float)zero, high = (float)(levels - 1 - zero);
+  float k = step == 0 ? 0 : x / step;
+  k = k < low ? low : k;
+  k = k > high ? high : k;
+  return (uint32_t)((int32_t)__builtin_rintf(k) + (int32_t)zero);
+}
+
+#define QUANTISE(type, name)                                                                                          \
+  static void name(const wk_f32 *x, uint64_t count, const wk_f32 *steps, int each, uint32_t zero, uint32_t levels,    \
+                   type *out) {                                                                                       \
+    const float step = steps[0];                                                                                      \
+    if (each)                                                                                                         \
+      for (uint64_t i = 0; i < count; i++) out[i] = (type)nearest(x[i], steps[i], zero, levels);                      \
+    else                                                                                                              \
+      for (uint64_t i = 0; i < count; i++) out[i] = (type)nearest(x[i], step, zero, levels);                          \
+  }
+
+QUANTISE(uint8_t, quantise_8)
+QUANTISE(wk_u16, quantise_16)
+QUANTISE(wk_u32, quantise_32)
+
+static void quantise_any(const wk_f32 *x, uint64_t count, const wk_f32 *steps, int each, uint32_t zero, uint32_t levels,
+                         uint32_t bytes, void *out) {
+  if (bytes == 1) quantise_8(x, count, steps, each, zero, levels, (uint8_t *)out);
+  else if (bytes == 2) quantise_16(x, count, steps, each, zero, levels, (wk_u16 *)out);
+  else quantise_32(x, count, steps, each, zero, levels, (wk_u32 *)out);
+}
+
+/* Returns 1 when part holds an infinity or a NaN. */
+static int add_any(wk_f32 *total, const wk_f32 *part, uint64_t count) {
+  uint32_t most = 0;
+  for (uint64_t i = 0; i < count; i++) {
+    const uint32_t size = wk_bits(part[i]) & 0x7FFFFFFF;
+    most = size > most ? size : most;
+    total[i] = total[i] + part[i];
+  }
+  return most >= 0x7F800000;
+}
+
+#define WK_FLOATS_OF(isa) \
+  const wk_floats wk_floats_##isa = {dequantise_any, quantise_any, round_any, add_any};
