@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.coding import bits, codebook, floats, mt19937, philox, rans, uniform
+from wcodec.coding import bits, codebook, floats, masks, mt19937, philox, rans, uniform
 from wcodec.coding.numbers import check_subnormals, from_float32
 from wcodec.coding.tables import Tables
+from wcodec.coding.tokens import Alphabet
 from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import Corrupt
 from wcodec.types import U8, U32, U64, DType, UInts
@@ -126,6 +127,26 @@ class Backend:
     def unpack_bits(self, data: U8, width: int, base: int, out: UInts) -> None:
         """Unpack values of ``width`` bits, the first at bit 0 of data, add base and store them in out."""
         bits.unpack(data, width, base, out)
+
+    def byte_positions(self, mask: U8) -> U32:
+        """Return the ascending positions of the bytes that are not zero."""
+        return masks.from_bytes(mask)
+
+    def bit_positions(self, bits: U8, count: int) -> U32:
+        """Return the ascending positions of the set bits among the first ``count``, lowest bit of byte 0 first."""
+        return masks.from_bits(bits, count)
+
+    def gap_positions(self, gaps: UInts, counts: U32, block: int, out: U32) -> bool:
+        """Write positions from gaps; tell whether all lie in their blocks (``masks.from_gaps``)."""
+        return masks.from_gaps(gaps, counts, block, out)
+
+    def scatter(self, positions: U32, values: UInts, out: UInts, clear: bool) -> None:
+        """Write values to ascending positions of out; ``clear``: and zeros everywhere else."""
+        masks.scatter(positions, values, out, clear)
+
+    def join_tokens(self, alphabet: Alphabet, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:
+        """Turn tokens, raw bits and escaped values into values (``Alphabet.join``)."""
+        alphabet.join(tokens, raw, outliers, out)
 
     def philox_fill(
         self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]

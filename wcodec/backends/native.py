@@ -19,11 +19,12 @@ import numpy.typing as npt
 from wcodec.backends.base import Backend, Planes, Symbols
 from wcodec.coding import philox, rans
 from wcodec.coding.tables import Tables
+from wcodec.coding.tokens import Alphabet
 from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, DType, UInts
 
-ABI = 7
+ABI = 8
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -86,6 +87,11 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_gather": (c_int, (_P, _I, _I, _P, _I, _N, _P)),
     "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
     "wcodec_unpack_bits": (None, (_P, _I, _N, _I, _N, _P)),
+    "wcodec_count_kept": (_N, (_P, _N, _I)),
+    "wcodec_kept_positions": (None, (_P, _N, _I, _P, _N)),
+    "wcodec_gap_positions": (c_int, (_P, _I, _P, _N, _N, _P)),
+    "wcodec_scatter": (None, (_P, _N, _P, _I, _P, _N, c_int)),
+    "wcodec_join_tokens": (None, (_P, _P, _I, _N, _I, _I, _I, _I, _P)),
     "wcodec_philox_fill": (None, (POINTER(_Philox), _P, c_float, c_float, _N, _N, _P)),
     "wcodec_philox_draw": (_N, (POINTER(_Philox), _I, _N, _N, _P)),
     "wcodec_dequantise": (c_int, (POINTER(_Grid), _P, _I, _P, _I, _P)),
@@ -254,6 +260,50 @@ class NativeBackend(Backend):
         if not out.flags.c_contiguous or not _fits(data, np.uint8, -(-out.size * width // 8)):
             return super().unpack_bits(data, width, base, out)
         self._library.wcodec_unpack_bits(_at(data), out.itemsize, out.size, width, base, _at(out))
+
+    def byte_positions(self, mask: U8) -> U32:
+        """Return the ascending positions of the bytes that are not zero."""
+        return super().byte_positions(mask) if not _fits(mask, np.uint8, 0) else self._positions(mask, mask.size, False)
+
+    def bit_positions(self, bits: U8, count: int) -> U32:
+        """Return the ascending positions of the set bits among the first ``count``, lowest bit of byte 0 first."""
+        return super().bit_positions(bits, count) if not _fits(bits, np.uint8, -(-count // 8)) else self._positions(bits, count, True)
+
+    def _positions(self, mask: U8, count: int, packed: bool) -> U32:
+        kept = self._library.wcodec_count_kept(_at(mask), count, packed)
+        out = np.empty(kept + 80, np.uint32)  # room for whole registers
+        self._library.wcodec_kept_positions(_at(mask), count, packed, _at(out), out.size)
+        return out[:kept]
+
+    def gap_positions(self, gaps: UInts, counts: U32, block: int, out: U32) -> bool:
+        """Write positions from gaps; tell whether all lie in their blocks (``masks.from_gaps``)."""
+        fits = _fits(out, np.uint32, gaps.size) and _fits(counts, np.uint32, 0) and gaps.flags.c_contiguous
+        if not fits or gaps.itemsize > 4 or int(counts.sum(dtype=np.uint64)) != gaps.size:
+            return super().gap_positions(gaps, counts, block, out)
+        return bool(self._library.wcodec_gap_positions(_at(gaps), gaps.itemsize, _at(counts), counts.size, block, _at(out)))
+
+    def scatter(self, positions: U32, values: UInts, out: UInts, clear: bool) -> None:
+        """Write values to ascending positions of out; ``clear``: and zeros everywhere else."""
+        inside = positions.size == 0 or int(positions[-1]) < out.size
+        if not (inside and _fits(positions, np.uint32, 0) and _fits(values, out.dtype, positions.size) and out.flags.c_contiguous):
+            return super().scatter(positions, values, out, clear)
+        self._library.wcodec_scatter(_at(positions), positions.size, _at(values), out.itemsize, _at(out), out.size, clear)
+
+    def join_tokens(self, alphabet: Alphabet, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:
+        """Turn tokens, raw bits and escaped values into values (``Alphabet.join``)."""
+        fits = _fits(tokens, np.uint8, out.size) and out.flags.c_contiguous and out.itemsize <= 4
+        if alphabet.trellis or not fits or (raw is not None and not (raw.itemsize <= 2 and _fits(raw, raw.dtype, out.size))):
+            return super().join_tokens(alphabet, tokens, raw, outliers, out)
+        low, width = (None, 0) if raw is None else (_at(raw), raw.itemsize)
+        self._library.wcodec_join_tokens(
+            _at(tokens), low, width, out.size, alphabet.base, alphabet.zero, alphabet.bits, out.itemsize, _at(out)
+        )
+        if alphabet.escape >= 0:
+            where = self.byte_positions(alphabet.escapes(tokens))
+            escaped = outliers.astype(np.uint64) << np.uint64(alphabet.bits)
+            if raw is not None:
+                escaped |= raw[where] & raw.dtype.type((1 << alphabet.bits) - 1)
+            out[where] = escaped.astype(out.dtype)
 
     def philox_fill(
         self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]

@@ -20,6 +20,8 @@ MAX_DEPTH = 8
 MAX_PARTS = 256
 LARGE = 1 << 22
 """Bytes of memory worth giving back when it is too small for what is asked."""
+RANKED = 1 << 20
+"""Elements of a mask between two for which the number kept before them is known."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -159,18 +161,22 @@ class Codec(ABC):
         """Tell whether encode takes arrays of this dtype."""
         return True
 
+    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+        """Return the kept elements of a mask before start, and ascending positions less start of those in start … stop − 1.
+
+        A mask keeps the elements whose BOOL byte is not zero. The window has at most 2^30 elements.
+        """
+        first, before = start // RANKED * RANKED, 0
+        if first:
+            if "before" not in section.memo:
+                section.memo["before"] = _kept_before(section, spec, env)
+            before = section.memo["before"][start // RANKED]
+        with decoded(section, spec, env, first, stop) as mask:
+            return cut(before, env.backend.byte_positions(mask), start - first, stop - first)
+
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
         """Elements that decode together: a window that begins and ends at multiples of it wastes nothing."""
         return 1
-
-    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
-        """Return how many elements before start are not 0, and where those of a window are, counted from start.
-
-        For arrays that serve as masks; one that knows its positions better than its bytes overrides this.
-        """
-        with env.borrow(stop, spec.dtype.storage) as mask:
-            self.decode(section, spec, env, 0, stop, mask)
-            return int(np.count_nonzero(mask[:start])), np.flatnonzero(mask[start:]).astype(np.uint32)
 
     def lend(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
         """Lend storage elements start … stop − 1: in borrowed memory, unless the stored bytes are them."""
@@ -254,6 +260,29 @@ def unit(part: Part, spec: Spec, env: Env) -> int:
 def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
     """Lend storage elements start … stop − 1 of a checked section or resource."""
     return find(part, env).lend(part, spec, env, start, stop) if isinstance(part, Section) else _decoded(part, spec, env, start, stop)
+
+
+def positions(part: Part, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+    """Return what ``Codec.positions`` does of a checked mask, a section or a resource."""
+    if isinstance(part, Ref | Resource):
+        part = (env.resource(part.index) if isinstance(part, Ref) else part).section
+    assert isinstance(part, Section)
+    return find(part, env).positions(part, spec, env, start, stop)
+
+
+def cut(before: int, found: U32, start: int, stop: int) -> tuple[int, U32]:
+    """Cut positions that were found from an earlier element on: kept elements before start, positions less start."""
+    low, high = (int(at) for at in np.searchsorted(found, np.array((start, stop), np.uint32)))
+    return before + low, found[low:high] - np.uint32(start) if start else found[low:high]
+
+
+def _kept_before(section: Section, spec: Spec, env: Env) -> list[int]:
+    """Count the kept elements of a mask before every multiple of RANKED."""
+    found = [0]
+    for at in range(0, spec.count, RANKED):
+        with decoded(section, spec, env, at, min(at + RANKED, spec.count)) as mask:
+            found.append(found[-1] + int(np.count_nonzero(mask)))
+    return found
 
 
 @contextmanager

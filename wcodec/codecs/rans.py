@@ -174,7 +174,7 @@ class Rans(Codec):
                 raw = stack.enter_context(base.decoded(section.parts["rest"], its, env, begin, end))
             if w.alphabet.escape >= 0:
                 values = self._outliers(section, w, env, first, last, found)
-            w.alphabet.join(found, raw, values, out)
+            env.backend.join_tokens(w.alphabet, found, raw, values, out)
 
     def _outliers(self, section: Section, w: Wire, env: Env, first: int, last: int, found: U8) -> U32:
         """Return the escaped values of a window in element order. Raises Corrupt [RANS-3]."""

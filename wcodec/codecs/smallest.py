@@ -10,6 +10,7 @@ import numpy.typing as npt
 from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.bitpack import spread
 from wcodec.codecs.const import is_constant
+from wcodec.codecs.wide import fit_wide
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.tables import Tables
 from wcodec.types import U8, Section, Spec, UInts
@@ -35,12 +36,15 @@ def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
         return env.codecs["const"].encode(x, spec, env)
     base, width = spread(x)
     estimates = {"raw": x.nbytes, "bitpack": FIXED // 2 + x.size * width // 8}
+    options: dict[str, Any] = {}
     if width <= 8 and env.codecs["rans"].suits(spec):
         estimates["rans"] = FIXED + _entropy_bytes(x, base, env)
+    elif env.codecs["rans"].suits(spec) and (wide := fit_wide(x)):
+        estimates["rans"], options = FIXED + wide[0], wide[1]
     if zstd:
         estimates["zstd"] = zstd_estimate(x, env)
     best = min(estimates, key=lambda name: (estimates[name], name != "raw"))
-    found = env.codecs[best].encode(x, spec, env)
+    found = env.codecs[best].encode(x, spec, env, **(options if best == "rans" else {}))
     return found if best == "raw" else min(env.codecs["raw"].encode(x, spec, env), found, key=stored_size)
 
 

@@ -70,4 +70,14 @@ const wk_kernels *wk_current(void) {
   return atomic_load_explicit(&current, memory_order_acquire);
 }
 
+int wk_isa(void) {
+  const wk_kernels *kernels = wk_current();
+#if WK_X86
+  return kernels == &scalar ? WCODEC_SCALAR : kernels == &avx2 ? WCODEC_AVX2 : WCODEC_AVX512;
+#else
+  (void)kernels;
+  return WCODEC_SCALAR;
+#endif
+}
+
 int wcodec_same(const void *a, const void *b, uint64_t size) { return size == 0 || memcmp(a, b, size) == 0; }

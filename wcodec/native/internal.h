@@ -186,12 +186,19 @@ typedef struct {
 
 const wk_kernels *wk_current(void);
 
+/* The instruction set in use: WCODEC_SCALAR, ... */
+int wk_isa(void);
+
 /* Pack bytes of 1 to 7 bits without vectors: also the ends of longer runs. */
 void wk_pack_scalar(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);
 
 /* Count n tokens, at most 2^30 until the counts are added up. */
 void wk_count(const uint8_t *tokens, uint64_t n, uint32_t part[WK_PARTS][256]);
 void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
+
+/* Positions of the kept among mask elements from ... count - 1 (64 per word): wcodec_kept_positions. */
+void wk_bits_scalar(const uint8_t *mask, uint64_t from, uint64_t count, uint32_t *out);
+void wk_bytes_scalar(const uint8_t *mask, uint64_t from, uint64_t count, uint32_t *out);
 
 #define WK_PLANES(isa)                                                                         \
   void wk_split_##isa(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *); \
@@ -209,6 +216,8 @@ uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void
 uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 WK_PLANES(avx2)
 WK_PLANES(avx512)
+void wk_bits_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_t room);
+void wk_bytes_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_t room);
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);

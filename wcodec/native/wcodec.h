@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 7
+#define WCODEC_ABI 8
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -166,6 +166,27 @@ WCODEC_API void wcodec_unpack_bits(const uint8_t *data, uint32_t bytes, uint64_t
  * Returns 1, or 0 when an index is not below count. */
 WCODEC_API int wcodec_gather(const void *centroids, uint32_t count, uint32_t bytes, const void *index,
                              uint32_t index_bytes, uint64_t n, void *out);
+/* Number of kept elements of a mask: bytes that are not zero, or, with `bits`, set bits, lowest of byte 0 first. */
+WCODEC_API uint64_t wcodec_count_kept(const uint8_t *mask, uint64_t count, uint32_t bits);
+
+/* Their ascending positions. out: room for `room` numbers, at least wcodec_count_kept; count is at most 2^32. */
+WCODEC_API void wcodec_kept_positions(const uint8_t *mask, uint64_t count, uint32_t bits, uint32_t *out, uint64_t room);
+
+/* Positions from gaps of `bytes` bytes (1, 2 or 4): in every block of `block` elements, at least 1, counts[b] of them,
+ * each the position less the previous one (-1 before the first) less 1. blocks * block is at most 2^32.
+ * Returns 1 when all lie in their blocks, else 0 (then out holds nothing of use). */
+WCODEC_API int wcodec_gap_positions(const void *gaps, uint32_t bytes, const uint32_t *counts, uint64_t blocks,
+                                    uint64_t block, uint32_t *out);
+
+/* Write values[n] of `bytes` bytes (1, 2, 4 or 8) to ascending positions below count of out; with `clear`, zeros
+ * everywhere else. */
+WCODEC_API void wcodec_scatter(const uint32_t *positions, uint64_t n, const void *values, uint32_t bytes, void *out,
+                               uint64_t count, int clear);
+
+/* Turn tokens into integers of `bytes` bytes (1, 2 or 4): (token + base) << bits | raw low bits (rans.md), 0 for token 0
+ * when `zero`. raw: integers of raw_bytes bytes, 1 or 2; 0: bits is 0 and there are none. */
+WCODEC_API void wcodec_join_tokens(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count,
+                                   uint32_t base, uint32_t zero, uint32_t bits, uint32_t bytes, void *out);
 
 /* A stream of random words (rng.md): key and the two fixed words of the counter. */
 typedef struct {
