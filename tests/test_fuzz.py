@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import wcodec
 from wcodec.api.files import STORAGE
 from wcodec.api.opened import Opened
-from wcodec.codecs import CODECS
+from wcodec.codecs import CODECS, decode_all
 from wcodec.coding.tables import Tables
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import Corrupt, NotAContainer, Truncated, WcodecError
@@ -30,7 +30,23 @@ LIMITS = Limits(decoded=1 << 24)
 MOST = 200 << 20
 """Bytes that a reader of a damaged file of a few KB may allocate under these limits."""
 
-NAMES = ["raw", "const", "bitpack", "rans", "trellis", "classes", "wide", "shared", "zstd", "planes", "concat", "big"]
+NAMES = [
+    "raw",
+    "const",
+    "bitpack",
+    "rans",
+    "trellis",
+    "classes",
+    "wide",
+    "shared",
+    "zstd",
+    "planes",
+    "concat",
+    "big",
+    "philox",
+    "mt19937",
+    "draw",
+]
 
 
 @cache
@@ -73,6 +89,10 @@ def small() -> bytes:
         writer.add("patched", Spec.of("BF16", 140), patched, digest(x))
         add("concat", "U16", (9, 10), np.arange(90), "concat", codec="bitpack")
         add("big", "U8", (300,), rng.integers(0, 256, 300), "raw")
+        for name, dtype, codec in (("philox", "F16", "philox"), ("mt19937", "F32", "mt19937"), ("draw", "BOOL", "draw")):
+            its, options = Spec.of(dtype, 3, 7), CODECS[codec].examples[-1]
+            made = Section(codec, CODECS[codec].wire(**{key: value for key, value in options.items() if key != "counts"}))
+            add(name, dtype, its.shape, decode_all(made, its, env), codec, **options)
         writer.add_alias("tied", 0, True)
     return buffer.getvalue()
 

@@ -12,7 +12,7 @@ from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
-RULE = r"(?:C|E|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|UNIFORM|SUM|LOWRANK|TENSORTRAIN)-\d+"
+RULE = r"(?:C|E|G|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|UNIFORM|SUM|LOWRANK|TENSORTRAIN|DRAW|PHILOX|MT19937)-\d+"
 PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
 
@@ -30,7 +30,7 @@ def test_rules_are_defined_once():
 
 
 def test_every_page_has_rules_of_its_own():
-    homes = {"container.md": "C", "entropy.md": "E"} | {f"{name}.md": name.upper() for name in CODECS}
+    homes = {"container.md": "C", "entropy.md": "E", "rng.md": "G"} | {f"{name}.md": name.upper() for name in CODECS}
     for path, text in PAGES.items():
         found = {rule.split("-")[0] for rule in re.findall(rf"^- \*\*({RULE})\*\* ", text, re.M)}
         assert found == ({homes[path.name]} if path.name in homes else set()), path.name
@@ -133,7 +133,30 @@ WORKED = {
         [5, 7, 7],
         lambda b: Section("concat", {"lengths": [1, 2]}, {"0": raw(b[0]), "1": Section("const", {"value": b[1]})}),
     ),
+    "draw": (
+        Spec.of("BOOL", 8),
+        [1, 1, 1, 1, 0, 0, 0, 1],
+        lambda b: Section("draw", {"seed": 7, "id": 1, "stream": 0, "threshold": 2**31}),
+    ),
+    "philox": (
+        Spec.of("F32", 5),
+        [0xBBA28980, 0xBEA8124E, 0xBE414F14, 0xBE8CA626, 0x3EC6524A],
+        lambda b: Section("philox", {"seed": 7, "id": 1, "stream": 0, "kind": "uniform", "scale": 0x3F000000}),
+    ),
+    "mt19937": (
+        Spec.of("F32", 4),
+        [0x3D8DDAE0, 0x3E3A7BD8, 0x3EC3F5DC, 0x3E863EF2],
+        lambda b: Section("mt19937", {"seed": 5489, "offset": 0, "low": 0xBF000000, "high": 0x3F000000}),
+    ),
 }
+
+
+OPTIONS = {
+    "rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None,
+    "draw": {"seed": 7, "id": 1, "threshold": 2**31}, "philox": {"seed": 7, "id": 1, "scale": 0.5},
+    "mt19937": {"seed": 5489, "low": -0.5, "high": 0.5},
+}  # fmt: skip
+"""What the encoder is asked for to make the worked examples."""
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -146,7 +169,7 @@ def test_worked_examples(name):
         env = make_env(backend)
         check(section, spec, env)
         assert same_bits(decoded(section, spec, env), np.array(values, spec.dtype.storage))
-    options = {"rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None}.get(name, {})
+    options = OPTIONS.get(name, {})
     options = options if CODECS[name].lossless else None
     if options is not None:
         made = CODECS[name].encode(np.array(values, spec.dtype.storage), spec, make_env(), **options)

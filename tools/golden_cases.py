@@ -17,6 +17,7 @@ from wcodec.api.outcome import parts_digest
 from wcodec.backends import get_backend
 from wcodec.codecs import CODECS, Env, check
 from wcodec.codecs.base import exact
+from wcodec.codecs.fills import Fill
 from wcodec.codecs.lossless import lossless
 from wcodec.coding.tables import Tables
 from wcodec.container.safetensors import canonical_header
@@ -103,7 +104,7 @@ def _example(codec: str, options: Mapping[str, Any], seed: int) -> tuple[bytes, 
 
 
 for _name, _codec in CODECS.items():
-    for _i, _options in enumerate(_codec.examples if _codec.lossless else ()):  # the others are in files of their own
+    for _i, _options in enumerate(_codec.examples if _codec.lossless and not isinstance(_codec, Fill) else ()):  # others: own files
         _about = f"codec {_name} with {_options or 'no options'}"
         GOOD[f"{_name}-{_i}"] = (_about, lambda c=_name, o=_options, i=_i: _example(c, o, i))
 

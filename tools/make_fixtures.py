@@ -22,7 +22,9 @@ from typing import Any
 
 import bad_codecs  # noqa: F401 - adds its cases to BAD
 import bad_linear  # noqa: F401 - adds its cases to BAD
+import bad_rng  # noqa: F401 - adds its cases to BAD
 import golden_linear  # noqa: F401 - adds its cases to GOOD
+import golden_rng  # noqa: F401 - adds its cases to GOOD
 from bad_cases import BAD
 from golden_cases import GOOD
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from wcodec.coding import bits, floats, rans, uniform
+from wcodec.coding import bits, floats, mt19937, philox, rans, uniform
 from wcodec.coding.numbers import check_subnormals, from_float32
 from wcodec.coding.tables import Tables
 from wcodec.coding.uniform import F32, Grid
@@ -115,6 +116,20 @@ class Backend:
     def unpack_bits(self, data: U8, width: int, base: int, out: UInts) -> None:
         """Unpack values of ``width`` bits, the first at bit 0 of data, add base and store them in out."""
         bits.unpack(data, width, base, out)
+
+    def philox_fill(
+        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]
+    ) -> None:
+        """Write elements start … of a stream of random numbers (spec/rng.md). kind: uniform or normal."""
+        philox.fill(seed, id, stream, kind, scale, decay, start, out)
+
+    def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -> int:
+        """Write 1 where the word of element start … is below threshold, else 0; return the number of ones."""
+        return philox.draw(seed, id, stream, threshold, start, out)
+
+    def mt19937_fill(self, seed: int, offset: int, low: float, high: float, out: npt.NDArray[np.float32]) -> None:
+        """Write what torch's uniform_(low, high) makes of the words from ``offset`` on."""
+        mt19937.fill(seed, offset, low, high, out)
 
     def dequantise(self, grid: Grid, start: int, symbols: UInts, steps: F32, zero: int, levels: int, dtype: DType, out: UInts) -> None:
         """Write step · (symbol − zero), rounded to a float dtype, for elements from ``start`` on; steps: those of the window's span.

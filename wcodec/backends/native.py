@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from ctypes import POINTER, Structure, byref, c_int, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, byref, c_float, c_int, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.backends.base import Backend, Planes, Symbols
-from wcodec.coding import rans
+from wcodec.coding import philox, rans
 from wcodec.coding.tables import Tables
 from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, DType, UInts
 
-ABI = 5
+ABI = 6
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -47,6 +47,12 @@ class _Split(Structure):
     _fields_ = (
         ("bytes", c_uint32), ("rest", c_uint32), ("sign", c_uint32), ("base", c_uint32), ("zero", c_uint32), ("packed", c_uint32),
     )  # fmt: skip
+
+
+class _Philox(Structure):
+    """wcodec_philox."""
+
+    _fields_ = (("seed", c_uint64), ("id", c_uint32), ("stream", c_uint32))
 
 
 class _Grid(Structure):
@@ -76,6 +82,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_join_planes": (None, (POINTER(_Split), _P, _I, _P, _N, _P)),
     "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
     "wcodec_unpack_bits": (None, (_P, _I, _N, _I, _N, _P)),
+    "wcodec_philox_fill": (None, (POINTER(_Philox), _P, c_float, c_float, _N, _N, _P)),
+    "wcodec_philox_draw": (_N, (POINTER(_Philox), _I, _N, _N, _P)),
     "wcodec_dequantise": (c_int, (POINTER(_Grid), _P, _I, _P, _I, _P)),
     "wcodec_quantise": (None, (POINTER(_Grid), _P, _P, _I, _P)),
     "wcodec_round": (None, (_P, _N, _I, _P)),
@@ -219,6 +227,22 @@ class NativeBackend(Backend):
         if not out.flags.c_contiguous or not _fits(data, np.uint8, -(-out.size * width // 8)):
             return super().unpack_bits(data, width, base, out)
         self._library.wcodec_unpack_bits(_at(data), out.itemsize, out.size, width, base, _at(out))
+
+    def philox_fill(
+        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]
+    ) -> None:
+        """Write elements start … of a stream of random numbers (spec/rng.md). kind: uniform or normal."""
+        if not _fits(out, np.float32, 0):
+            return super().philox_fill(seed, id, stream, kind, scale, decay, start, out)
+        table = _at(philox.normals()) if kind == "normal" else None
+        self._library.wcodec_philox_fill(byref(_Philox(seed, id, stream)), table, scale, decay, start, out.size, _at(out))
+
+    def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -> int:
+        """Write 1 where the word of element start … is below threshold, else 0; return the number of ones."""
+        if not _fits(out, np.uint8, 0):
+            return super().philox_draw(seed, id, stream, threshold, start, out)
+        found: int = self._library.wcodec_philox_draw(byref(_Philox(seed, id, stream)), threshold, start, out.size, _at(out))
+        return found
 
     def dequantise(self, grid: Grid, start: int, symbols: UInts, steps: F32, zero: int, levels: int, dtype: DType, out: UInts) -> None:
         """Write step · (symbol − zero), rounded to a float dtype. Raises Corrupt [UNIFORM-3]."""

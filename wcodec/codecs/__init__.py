@@ -4,7 +4,10 @@ from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
 from wcodec.codecs.bitpack import Bitpack
 from wcodec.codecs.concat import Concat
 from wcodec.codecs.const import Const
+from wcodec.codecs.draw import Draw
 from wcodec.codecs.lowrank import LowRank
+from wcodec.codecs.mt19937 import Mt19937
+from wcodec.codecs.philox import Philox
 from wcodec.codecs.planes import PlanesCodec
 from wcodec.codecs.rans import Rans
 from wcodec.codecs.raw import Raw
@@ -13,13 +16,13 @@ from wcodec.codecs.tensortrain import TensorTrain
 from wcodec.codecs.uniform import Uniform
 from wcodec.codecs.zstd import Zstd
 
-CODECS: dict[str, Codec] = {
-    codec.name: codec
-    for codec in (
-        *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),
-        *(Uniform(), Sum(), LowRank(), TensorTrain()),
-    )
-}
+OWN = (
+    *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),
+    *(Uniform(), Sum(), Draw(), Philox(), Mt19937()),
+    *(LowRank(), TensorTrain()),
+)
+
+CODECS: dict[str, Codec] = {codec.name: codec for codec in OWN}
 
 
 def register(codec: Codec) -> None:

@@ -151,6 +151,10 @@ class Codec(ABC):
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         """Encode an array's storage elements (flat). Raises EncodeError when this codec cannot hold them."""
 
+    def work(self, section: Section, spec: Spec) -> int:
+        """Bytes whose decoding takes as long as what a checked section asks for besides its own: counted against ``Limits`` with them."""
+        return 0
+
     def suits(self, spec: Spec) -> bool:
         """Tell whether encode takes arrays of this dtype."""
         return True
@@ -195,6 +199,7 @@ def check(part: Part, spec: Spec, env: Env, depth: int = 1) -> None:
     check_requires(part.params, codec.params | {"requires"})
     env.spend(spec.size)
     expected = codec.parts(part, spec)
+    env.spend(codec.work(part, spec))
     if len(part.parts) > codec.max_parts:
         raise Corrupt(f"{len(part.parts)} parts, at most {codec.max_parts}", rule="C-22")
     if part.parts.keys() != expected.keys():

@@ -7,18 +7,17 @@
 #include <cpuid.h>
 #endif
 
-static const wk_kernels scalar = {1, NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar,
-                                  &wk_floats_scalar};
+/* Kernels of an instruction set that stand in files of its own. */
+#define WK_OWN(isa) \
+  .split = wk_split_##isa, .tokens = wk_tokens_##isa, .join = wk_join_##isa, .philox = wk_philox_##isa, .floats = &wk_floats_##isa
+
+static const wk_kernels scalar = {.flight = 1, WK_OWN(scalar)};
 #if WK_X86
-static const wk_kernels avx2 = {2, wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
-                                wk_pack_avx2,   wk_split_avx2,  wk_tokens_avx2,  wk_join_avx2,
-                                &wk_floats_avx2};
-static const wk_kernels avx512 = {2, wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
-                                  wk_pack_avx2,     wk_split_avx512,  wk_tokens_avx512, wk_join_avx512,
-                                  &wk_floats_avx512};
-static const wk_kernels avx512_gather = {4, wk_decode_avx512_gather, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
-                                         wk_pack_avx2,            wk_split_avx512,  wk_tokens_avx512, wk_join_avx512,
-                                  &wk_floats_avx512};
+#define WK_BITS .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
+static const wk_kernels avx2 = {.flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, WK_BITS, WK_OWN(avx2)};
+static const wk_kernels avx512 = {.flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, WK_BITS, WK_OWN(avx512)};
+static const wk_kernels avx512_gather = {
+    .flight = 4, .decode = wk_decode_avx512_gather, .encode = wk_encode_avx512, WK_BITS, WK_OWN(avx512)};
 
 /* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast. */
 static int gathers_fast(void) {

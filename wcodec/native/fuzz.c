@@ -308,6 +308,34 @@ static void try_planes(void) {
   for (uint32_t k = 0; k < planes; k++) free(rest[k]);
 }
 
+static void try_philox(void) {
+  const wcodec_philox key = {any(), (uint32_t)any(), (uint32_t)any()};
+  const uint64_t start = any() >> (1 + below(63)), count = below(9000), skip = count ? below((uint32_t)count) : 0;
+  const uint32_t threshold = (uint32_t)any();
+  uint32_t *normal = get(4096 * 4);
+  float *x = get(count * 4), *y = get(count * 4);
+  uint8_t *mask = get(count), *again = get(count);
+  for (int i = 0; i < 4096; i++) normal[i] = 1 + below(1 << 24);
+  const uint32_t *table = below(2) ? normal : NULL;
+  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
+    wcodec_set_isa(isa);
+    wcodec_philox_fill(&key, table, 0.5f, 0.75f, start, count, isa ? y : x);
+    check(!isa || wcodec_same(x, y, count * 4), "random numbers");
+    wcodec_philox_fill(&key, table, 0.5f, 0.75f, start + skip, count - skip, y);
+    check(wcodec_same(x + skip, y, (count - skip) * 4), "a window of random numbers");
+    const uint64_t kept = wcodec_philox_draw(&key, threshold, start, count, isa ? again : mask);
+    check(!isa || wcodec_same(mask, again, count), "draws");
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < count; i++) sum += mask[i];
+    check(sum == kept, "the number of draws");
+  }
+  free(normal);
+  free(x);
+  free(y);
+  free(mask);
+  free(again);
+}
+
 static void one(void) {
   test t;
   make_job(&t);
@@ -317,6 +345,7 @@ static void one(void) {
   decode_all(&t, 0);
   try_bits();
   try_planes();
+  try_philox();
   void *all[] = {t.tokens, t.map,    t.rows,    t.columns,   t.frequencies, t.starts,
                  t.lut,    t.states, t.offsets, t.per_block, t.words};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);

@@ -109,6 +109,24 @@ typedef struct {
 /* Encode the n symbols of a run from w->token on. */
 void wk_encode_scalar(wk_writer *w, const wk_coder *c, uint32_t lanes, uint64_t n);
 
+/* ---- Random numbers ---------------------------------------------------------------------------------------------- */
+
+enum { WK_UNIFORM, WK_NORMAL, WK_DRAW };
+enum { WK_NORMALS = 4096 };
+
+/* The multipliers of a round. */
+#define WK_PHILOX_0 0xD2511F53u
+#define WK_PHILOX_1 0xCD9E8D57u
+
+/* What a stream of words becomes. keys: of every round. */
+typedef struct {
+  int kind;
+  uint32_t id, stream, threshold;
+  uint32_t keys[10][2];
+  float scale, decay;     /* uniform: scale * 2^-23 */
+  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes */
+} wk_philox;
+
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 
 /* Float32 arithmetic; steps: one for all elements, or one each. */
@@ -144,6 +162,8 @@ typedef struct {
   /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                uint64_t count, void *out);
+  /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
+  uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
   const wk_floats *floats;
 } wk_kernels;
 
@@ -162,8 +182,11 @@ void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
   void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, void *);
 
 WK_PLANES(scalar)
+uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
 #if WK_X86
+uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void *out);
+uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 WK_PLANES(avx2)
 WK_PLANES(avx512)
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 5
+#define WCODEC_ABI 6
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -156,6 +156,20 @@ WCODEC_API void wcodec_pack_bits(const void *x, uint32_t bytes, uint64_t count, 
 WCODEC_API void wcodec_unpack_bits(const uint8_t *data, uint32_t bytes, uint64_t count, uint32_t width, uint64_t base,
                                    void *out);
 
+/* A stream of random words (rng.md): key and the two fixed words of the counter. */
+typedef struct {
+  uint64_t seed;
+  uint32_t id, stream;
+} wcodec_philox;
+
+/* Write elements start ... start + count - 1 of a stream of random numbers: uniform, or normal when `normal` holds the 4096
+ * integers of rng.md. scale and decay must be in the ranges of philox.md, so that no result is subnormal. */
+WCODEC_API void wcodec_philox_fill(const wcodec_philox *key, const uint32_t *normal, float scale, float decay,
+                                   uint64_t start, uint64_t count, float *out);
+
+/* Write 1 where the word of an element is below threshold, else 0; return the number of ones. */
+WCODEC_API uint64_t wcodec_philox_draw(const wcodec_philox *key, uint32_t threshold, uint64_t start, uint64_t count,
+                                       uint8_t *out);
 /* step * (symbol - zero), rounded to a float type. Symbols have 1, 2 or 4 bytes. Returns 1 when one is not below levels;
  * out then holds nothing of use. */
 WCODEC_API int wcodec_dequantise(const wcodec_grid *grid, const void *symbols, uint32_t symbol_bytes, const void *steps,
