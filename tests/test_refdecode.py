@@ -43,5 +43,5 @@ def test_bad(case):
     index = case / "case.wcodec.index.json"
     with pytest.raises(refdecode.Refused) as caught:
         refdecode.check_shards(index) if index.exists() else refdecode.decode_file(case / "case.wcodec")
-    params = rule in ("BITPACK-1", "CONCAT-1", "CONST-1", "PLANES-1", "RANS-1")
+    params = rule in ("BITPACK-1", "CODEBOOK-1", "CONCAT-1", "CONST-1", "PLANES-1", "RANS-1")
     assert caught.value.rule in (rule, ALSO.get(rule), "C-20" if params else rule), caught.value
