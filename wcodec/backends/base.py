@@ -12,7 +12,7 @@ from wcodec.coding.tables import Tables
 from wcodec.types import U8, U32, U64, UInts
 
 COUNTED = 4096
-"""Tokens of a run that ``split_tokens`` counts or leaves out."""
+"""Tokens of a run, of which ``split_tokens`` counts the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Backend:
     def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
         """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given.
 
-        A top plane of fewer than 8 bits is written packed. Returns counts [256] of the tokens in every ``every``-th run of 4,096,
+        A top plane of fewer than 8 bits is written packed. Returns counts [256] of the first 4,096 / every of every 4,096 tokens,
         lowest symbol above 0 (2^8, or 2^16 for wide ones, without one) and highest symbol: do tokens stand for the symbols?
         """
         symbol, planes = self.split_planes(split, x)
@@ -93,7 +93,7 @@ class Backend:
         for plane, out in zip(planes, rest, strict=True):
             out[:] = plane
         lowest = int((symbol - symbol.dtype.type(1)).min(initial=np.iinfo(symbol.dtype).max)) + 1
-        runs = [tokens[at : at + COUNTED] for at in range(0, x.size, COUNTED * every)]
+        runs = [tokens[at : at + COUNTED // every] for at in range(0, x.size, COUNTED)]
         counts = np.bincount(np.concatenate(runs), minlength=256) if runs else np.zeros(256)
         return counts.astype(np.uint64), lowest, int(symbol.max(initial=0))
 

@@ -7,16 +7,22 @@
 #include <cpuid.h>
 #endif
 
-static const wk_kernels scalar = {1, NULL, NULL, NULL, NULL, NULL, wk_split_scalar, wk_tokens_scalar, wk_join_scalar};
-#if WK_X86
-static const wk_kernels avx2 = {2, wk_decode_avx2, wk_encode_avx2, wk_look_up_avx2, wk_unpack_avx2,
-                                wk_pack_avx2,   wk_split_avx2,  wk_tokens_avx2,  wk_join_avx2};
-static const wk_kernels avx512 = {2, wk_decode_avx512, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
-                                  wk_pack_avx2,     wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
-static const wk_kernels avx512_gather = {4, wk_decode_avx512_gather, wk_encode_avx512, wk_look_up_avx2,  wk_unpack_avx2,
-                                         wk_pack_avx2,            wk_split_avx512,  wk_tokens_avx512, wk_join_avx512};
+#define PLANES(isa) .split = wk_split_##isa, .tokens = wk_tokens_##isa, .join = wk_join_##isa
 
-/* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast. */
+static const wk_kernels scalar = {.flight = 1, PLANES(scalar)};
+#if WK_X86
+#define BYTES .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
+#define VBMI .encode = wk_encode_vbmi, .take_apart = wk_take_apart_vbmi, BYTES, PLANES(avx512)
+
+static const wk_kernels avx2 = {.flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, BYTES, PLANES(avx2)};
+static const wk_kernels avx512 = {
+    .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, BYTES, PLANES(avx512)};
+static const wk_kernels vbmi = {.flight = 2, .decode = wk_decode_avx512, VBMI};
+static const wk_kernels vbmi_gather = {.flight = 4, .decode = wk_decode_avx512_gather, VBMI};
+
+static int has_vbmi(void) { return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"); }
+
+/* Intel's processors with AVX512-FP16 (and all of the above) gather without the microcode against data sampling, and fast. */
 static int gathers_fast(void) {
   unsigned a, b, c, d;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 23 & 1 && __builtin_cpu_is("intel");
@@ -47,7 +53,7 @@ int wcodec_set_isa(int cap) {
   const wk_kernels *found = &scalar;
 #if WK_X86
   if (isa == WCODEC_AVX2) found = &avx2;
-  if (isa == WCODEC_AVX512) found = gathers_fast() ? &avx512_gather : &avx512;
+  if (isa == WCODEC_AVX512) found = !has_vbmi() ? &avx512 : gathers_fast() ? &vbmi_gather : &vbmi;
 #endif
   atomic_store_explicit(&current, found, memory_order_release);
   return isa;

@@ -98,11 +98,14 @@ typedef struct {
   const uint8_t *table; /* their tables; NULL: all 0 */
 } wk_writer;
 
-/* packed: frequency (at least 1) | start << 16 of [table][token]. reciprocal: floor(2^32 / frequency). */
+/* packed: frequency (at least 1) | start << 16 of [table][token]. reciprocal: floor(2^32 / frequency).
+ * planes: the bytes of packed of the first table, lowest first; the tokens used differ modulo `modulus`, which is 64, 128
+ * or 256, and so do their places. */
 typedef struct {
   const uint32_t *packed;
   const uint64_t *reciprocal;
-  uint32_t precision;
+  uint32_t precision, modulus;
+  uint8_t planes[4][256];
 } wk_coder;
 
 /* Encode the n symbols of a run from w->token on. */
@@ -129,6 +132,9 @@ typedef struct {
   /* Symbols to tokens, and the range of the symbols: wcodec_split_tokens. */
   void (*tokens)(const void *symbol, uint32_t symbol_bytes, uint64_t count, uint32_t base, uint8_t *token,
                  uint32_t *range);
+  /* Both in one pass, the top plane not packed. Returns the elements done, none of most layouts. NULL: none. */
+  uint64_t (*take_apart)(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,
+                         uint8_t *const *plane, uint32_t *range);
   /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                uint64_t count, void *out);
@@ -157,6 +163,9 @@ void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
+uint64_t wk_take_apart_vbmi(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,
+                            uint8_t *const *plane, uint32_t *range);
+void wk_encode_vbmi(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
 void wk_unpack_avx2(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);
 void wk_pack_avx2(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);

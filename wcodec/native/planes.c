@@ -38,9 +38,15 @@ void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t coun
     uint8_t *p[8] = {NULL};
     for (uint32_t k = 0; k < planes; k++) p[k] = rest[k] + at;
     if (width) p[planes - 1] = top;
-    kernels->split(split, (const uint8_t *)x + at * split->bytes, n, symbol, p);
-    kernels->tokens(symbol, symbol_bytes, n, split->base, tokens + at, range);
-    if (at / WK_CHUNK % every == 0) wk_count(tokens + at, n, part);
+    const uint8_t *its = (const uint8_t *)x + at * split->bytes;
+    const uint64_t done = kernels->take_apart ? kernels->take_apart(split, its, n, tokens + at, p, range) : 0;
+    if (done < n) {
+      uint8_t *q[8] = {NULL};
+      for (uint32_t k = 0; k < planes; k++) q[k] = p[k] + done;
+      kernels->split(split, its + done * split->bytes, n - done, symbol, q);
+      kernels->tokens(symbol, symbol_bytes, n - done, split->base, tokens + at + done, range);
+    }
+    wk_count(tokens + at, n < WK_CHUNK / every ? n : WK_CHUNK / every, part);
     if (width) wcodec_pack_bits(top, 1, n, width, 0, rest[planes - 1] + at * width / 8);
     since += n;
     if (since >= 1u << 30) {

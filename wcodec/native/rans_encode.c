@@ -63,6 +63,20 @@ static void find_tables(const wcodec_job *job, const wk_shape *shape, const uint
   }
 }
 
+/* Lay the bytes of the first table's entries apart: wk_coder. */
+static void lay_planes(wk_coder *c, const wk_u16 *frequencies) {
+  for (c->modulus = 64; c->modulus < 256; c->modulus *= 2) {
+    uint8_t taken[128] = {0};
+    int twice = 0;
+    for (uint32_t t = 0; t < 256; t++)
+      if (frequencies[t]) twice |= taken[t % c->modulus]++;
+    if (!twice) break;
+  }
+  for (uint32_t t = 0; t < 256; t++)
+    if (frequencies[t])
+      for (int i = 0; i < 4; i++) c->planes[i][t % c->modulus] = (uint8_t)(((const wk_u32 *)c->packed)[t] >> 8 * i);
+}
+
 uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint16_t *starts,
                             const uint8_t *tokens, uint8_t *scratch, uint32_t *states, uint32_t *per_block,
                             uint8_t *words) {
@@ -75,7 +89,8 @@ uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, 
     packed[i] = (f ? f : 1) | (uint32_t)((const wk_u16 *)starts)[i] << 16;
     reciprocal[i] = (1ull << 32) / (f ? f : 1);
   }
-  const wk_coder coder = {(const uint32_t *)packed, (const uint64_t *)reciprocal, job->precision};
+  wk_coder coder = {(const uint32_t *)packed, (const uint64_t *)reciprocal, job->precision, 0, {{0}}};
+  lay_planes(&coder, (const wk_u16 *)frequencies);
   uint8_t *const streams = scratch + 12 * entries, *const tables = streams + 2 * room(job),
                  *const state = tables + 2 * (size_t)wk_span(job);
   const int vector = job->lanes == WK_WIDE && job->precision >= 10 && kernels->encode;

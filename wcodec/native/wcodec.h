@@ -124,7 +124,7 @@ WCODEC_API void wcodec_split_planes(const wcodec_split *split, const void *x, ui
                                     uint8_t *const *rest);
 
 /* Split x[count] into tokens max(symbol - base, 0) mod 256 and rest planes, the top one packed where split says so.
- * Adds the tokens of every `every`-th run of 4096 to counts[256]. range[0], range[1]: lowest symbol above 0 and highest one
+ * Adds the first 4096 / every of every 4096 tokens to counts[256]. range[0], range[1]: lowest symbol above 0 and highest one
  * so far; start with 2^8 or 2^16 (symbols of up to 8, or more bits) and 0. */
 WCODEC_API void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint32_t every,
                                     uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint32_t *range);
