@@ -9,14 +9,14 @@
 
 #define PLANES(isa) .split = wk_split_##isa, .tokens = wk_tokens_##isa, .join = wk_join_##isa
 
-static const wk_kernels scalar = {.flight = 1, PLANES(scalar)};
+static const wk_kernels scalar = {.flight = 1, .mark = wk_mark_scalar, PLANES(scalar)};
 #if WK_X86
 #define BYTES .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
-#define VBMI .encode = wk_encode_vbmi, .take_apart = wk_take_apart_vbmi, BYTES, PLANES(avx512)
+#define VBMI .encode = wk_encode_vbmi, .mark = wk_mark_vbmi, .take_apart = wk_take_apart_vbmi, BYTES, PLANES(avx512)
 
-static const wk_kernels avx2 = {.flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, BYTES, PLANES(avx2)};
+static const wk_kernels avx2 = {.flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .mark = wk_mark_scalar, BYTES, PLANES(avx2)};
 static const wk_kernels avx512 = {
-    .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, BYTES, PLANES(avx512)};
+    .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, .mark = wk_mark_scalar, BYTES, PLANES(avx512)};
 static const wk_kernels vbmi = {.flight = 2, .decode = wk_decode_avx512, VBMI};
 static const wk_kernels vbmi_gather = {.flight = 4, .decode = wk_decode_avx512_gather, VBMI};
 

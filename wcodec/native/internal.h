@@ -135,6 +135,8 @@ typedef struct {
   /* Both in one pass, the top plane not packed. Returns the elements done, none of most layouts. NULL: none. */
   uint64_t (*take_apart)(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,
                          uint8_t *const *plane, uint32_t *range);
+  /* flags[token[i]] = 1 */
+  void (*mark)(const uint8_t *token, uint64_t n, uint8_t *flags);
   /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                uint64_t count, void *out);
@@ -144,6 +146,8 @@ const wk_kernels *wk_current(void);
 
 /* Pack bytes of 1 to 7 bits without vectors: also the ends of longer runs. */
 void wk_pack_scalar(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);
+
+void wk_mark_scalar(const uint8_t *token, uint64_t n, uint8_t *flags);
 
 /* Count n tokens, at most 2^30 until the counts are added up. */
 void wk_count(const uint8_t *tokens, uint64_t n, uint32_t part[WK_PARTS][256]);
@@ -165,6 +169,7 @@ void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 uint64_t wk_take_apart_vbmi(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,
                             uint8_t *const *plane, uint32_t *range);
+void wk_mark_vbmi(const uint8_t *token, uint64_t n, uint8_t *flags);
 void wk_encode_vbmi(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
 void wk_unpack_avx2(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);

@@ -25,8 +25,12 @@ void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t 
   wk_current()->join(&plain, symbol, symbol_bytes, rest, count, out);
 }
 
+void wk_mark_scalar(const uint8_t *token, uint64_t n, uint8_t *flags) {
+  for (uint64_t i = 0; i < n; i++) flags[token[i]] = 1;
+}
+
 void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint32_t every,
-                         uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint32_t *range) {
+                         uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint8_t *seen, uint32_t *range) {
   const wk_kernels *kernels = wk_current();
   const uint32_t planes = (split->rest + 7) / 8, width = split->rest % 8,
                  symbol_bytes = 8 * split->bytes - split->rest > 8 ? 2 : 1;
@@ -46,7 +50,9 @@ void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t coun
       kernels->split(split, its + done * split->bytes, n - done, symbol, q);
       kernels->tokens(symbol, symbol_bytes, n - done, split->base, tokens + at + done, range);
     }
-    wk_count(tokens + at, n < WK_CHUNK / every ? n : WK_CHUNK / every, part);
+    const uint64_t counted = n < WK_CHUNK / every ? n : WK_CHUNK / every;
+    wk_count(tokens + at, counted, part);
+    kernels->mark(tokens + at + counted, n - counted, seen);
     if (width) wcodec_pack_bits(top, 1, n, width, 0, rest[planes - 1] + at * width / 8);
     since += n;
     if (since >= 1u << 30) {

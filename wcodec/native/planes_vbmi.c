@@ -93,3 +93,20 @@ uint64_t wk_take_apart_vbmi(const wcodec_split *split, const void *x, uint64_t c
   if (split->bytes == 4 && split->rest > 16 && split->rest <= 24) return BY_SIGN(split_32);
   return 0;
 }
+
+/* Flags of 64 tokens. */
+WK_INLINE __m512i look_up(const uint8_t *flags, __m512i token) {
+  const __m512i a = _mm512_loadu_si512(flags), b = _mm512_loadu_si512(flags + 64);
+  const __m512i c = _mm512_loadu_si512(flags + 128), d = _mm512_loadu_si512(flags + 192);
+  return _mm512_mask_blend_epi8(_mm512_movepi8_mask(token), _mm512_permutex2var_epi8(a, token, b),
+                                _mm512_permutex2var_epi8(c, token, d));
+}
+
+void wk_mark_vbmi(const uint8_t *token, uint64_t n, uint8_t *flags) {
+  uint64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    const __m512i t = _mm512_loadu_si512(token + i), found = look_up(flags, t);
+    if (_mm512_test_epi8_mask(found, found) != ~(__mmask64)0) wk_mark_scalar(token + i, 64, flags);
+  }
+  wk_mark_scalar(token + i, n - i, flags);
+}
