@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -66,8 +67,14 @@ class FileSource:
     def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
         """Read the storage elements into memory that the stack gives back."""
         entry = self._entries[index]
-        out = stack.enter_context(env.borrow(entry.spec.count, entry.spec.dtype.storage))
-        self._file.read(entry, 0, entry.spec.size, out.view(np.uint8))
+        out, size = stack.enter_context(env.borrow(entry.spec.count, entry.spec.dtype.storage)), entry.spec.size
+        data, step = out.view(np.uint8), max(1, -(-size // env.parallel))
+
+        def piece(start: int) -> None:
+            stop = min(start + step, size)
+            self._file.read(entry, start, stop, data[start:stop])
+
+        list(env.workers(piece, range(0, size, step)))
         return out
 
     def tied(self, index: int) -> bool:
@@ -223,22 +230,32 @@ def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progres
         if pool is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
         env = make_env(job.kernels)
+        checks: deque[Future[None]] = deque()
         for coded in _coded(source, env, job, pool):
-            with coded.stack, inside(names[coded.index]):
+            name = names[coded.index]
+            with inside(name):
                 first = seen.setdefault((coded.spec, coded.digest), coded.index)
                 if first != coded.index:
-                    writer.add_alias(names[coded.index], first, source.tied(coded.index))
+                    writer.add_alias(name, first, source.tied(coded.index))
                     row = rows[first]
-                    rows.append(TensorRow(names[coded.index], row.dtype, row.shape, "alias", 0, row.raw_size, True, row.digest, row.name))
+                    rows.append(TensorRow(name, row.dtype, row.shape, "alias", 0, row.raw_size, True, row.digest, row.name))
                 else:
                     assert coded.section is not None
-                    at = writer.add(names[coded.index], coded.spec, coded.section, coded.digest)
-                    if job.readback:
-                        _compare(writer.written(at), coded, env, pool)
-                    rows.append(TensorRow.of(names[coded.index], coded.spec, coded.section, True, coded.digest))
+                    at = writer.add(name, coded.spec, coded.section, coded.digest)
+                    rows.append(TensorRow.of(name, coded.spec, coded.section, True, coded.digest))
+            if first != coded.index or not job.readback:
+                coded.stack.close()
+            elif pool is None or coded.spec.size >= LARGE:
+                _compare(name, writer.written(at), coded, env, pool)
+            else:
+                checks.append(pool.submit(_compare, name, writer.written(at), coded, env, None))
+            while len(checks) > 2 * job.threads:
+                checks.popleft().result()
             done += coded.spec.size
             if progress is not None:
                 progress(done, total)
+        while checks:
+            checks.popleft().result()
     return rows
 
 
@@ -276,9 +293,8 @@ def _runs(source: Source) -> Iterator[tuple[bool, list[int]]]:
     yield False, run
 
 
-def _compare(record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExecutor | None) -> None:
-    """Decode a tensor from the unfinished file and compare it with the source. Raises EncodeError."""
-    check(record.section, record.spec, env)
+def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExecutor | None) -> None:
+    """Decode a tensor from the unfinished file, compare it with the source and let it go. Raises EncodeError."""
 
     def same(window: tuple[int, int]) -> bool:
         start, stop = window
@@ -286,9 +302,10 @@ def _compare(record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExec
             decode(record.section, record.spec, env, start, stop, out)
             return env.backend.same(out, coded.data[start:stop])
 
-    windows = pieces(record.section, record.spec, env, COMPARED)
-    if not all(ordered(pool, same, windows, 4)):
-        raise EncodeError("the tensor does not read back as it was; nothing was written (please report this)")
+    with coded.stack, inside(name):
+        check(record.section, record.spec, env)
+        if not all(ordered(pool, same, pieces(record.section, record.spec, env, COMPARED), 4)):
+            raise EncodeError("the tensor does not read back as it was; nothing was written (please report this)")
 
 
 __all__ = ["EncodeReport", "Progress", "encode", "encode_tensors"]

@@ -108,7 +108,8 @@ class Backend:
         """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given.
 
         A top plane of fewer than 8 bits is written packed. Returns counts [256] of the first 4,096 / every of every 4,096 tokens,
-        1 for each of the 256 that the others hold and 0 for the rest, lowest symbol above 0 (2^8, or 2^16 for wide ones, without one) and highest symbol: do tokens stand for the symbols?
+        1 for each of the 256 that the others hold and 0 for the rest, lowest symbol above 0 (2^8, or 2^16 for wide ones, without
+        one) and highest symbol: do tokens stand for the symbols?
         """
         symbol, planes = self.split_planes(split, x)
         low = symbol.dtype.type(base) if base <= np.iinfo(symbol.dtype).max else symbol.dtype.type(np.iinfo(symbol.dtype).max)
