@@ -19,6 +19,8 @@ from wcodec.types import DTYPES, U8, U32, U64, Part, Spec, UInts
 
 BLOCK = 1 << 16
 """Symbols of a block, about: its 100 bytes are then 0.1 % of a BF16 tensor's. Decoders run two or four at once."""
+GUESSED = 1 << 20
+"""Symbols from which room for their words is guessed: as many bytes as symbols nearly always suffice."""
 
 
 def order_of(count: int, cols: int, options: Mapping[str, Any]) -> Order:
@@ -111,7 +113,7 @@ def encode_tokens(
     packed = b"" if shared else env.backend.pack_tables(tables)
     fixed = len(packed) + 4 * max(order.blocks - 1, 0) + 4 * order.blocks * order.lanes
     # Words go straight into place, so that they never stand in memory twice. Where the guess is too small, the next one is not.
-    rate = 1.0 if counts is None else 1.03 * tables.cost(counts) / max(8, 8 * int(counts.sum()))
+    rate = 1.0 if counts is None or order.count < GUESSED else 1.03 * tables.cost(counts) / max(8, 8 * int(counts.sum()))
     rooms = [int(rate * span.count) // 2 * 2 + 256 * span.blocks for span, _ in spans]
     made: list[tuple[U32, U32, int]] = []
     while not made or any(size > room for (_, _, size), room in zip(made, rooms, strict=True)):
@@ -134,5 +136,7 @@ def encode_tokens(
 def _spans(order: Order, count: int) -> list[tuple[Order, int]]:
     """Cut into about ``count`` windows of whole units. Returns them and the elements before each."""
     count = min(count, max(order.units, 1))
+    if count == 1:
+        return [(order, 0)]
     cuts = [order.units * i // count for i in range(count + 1)]
     return [(order.window(a, b), a * order.unit) for a, b in itertools.pairwise(cuts)]
