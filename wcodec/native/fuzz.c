@@ -70,7 +70,7 @@ static void make_table(uint32_t precision, uint16_t *f, const uint8_t *used) {
 typedef struct {
   wcodec_job job;
   uint8_t *tokens, *map, *rows, *columns, *rest[8];
-  uint16_t *frequencies, *starts;
+  uint16_t *frequencies;
   uint32_t *lut, *states, *offsets, *per_block;
   uint8_t *words;
   uint64_t n_words, blocks;
@@ -126,7 +126,6 @@ static void make_stream(test *t) {
   wcodec_rans_histogram(job, t->tokens, scratch, counts);
   free(scratch);
   t->frequencies = get(job->tables * 512);
-  t->starts = get(job->tables * 512);
   t->lut = get((size_t)job->tables << (job->precision + 2));
   for (uint32_t table = 0; table < job->tables; table++) {
     uint8_t used[256];
@@ -136,7 +135,6 @@ static void make_stream(test *t) {
     uint32_t *lut = t->lut + ((size_t)table << job->precision), at = 0;
     memset(lut, 0, 4ull << job->precision);
     for (uint32_t i = 0; i < 256; i++) {
-      t->starts[256 * table + i] = (uint16_t)at;
       for (uint32_t k = 0; k < f[i]; k++) lut[at++] = f[i] | k << 12 | i << 24;
     }
   }
@@ -318,7 +316,7 @@ static void one(void) {
   decode_all(&t, 0);
   try_bits();
   try_planes();
-  void *all[] = {t.tokens, t.map,    t.rows,    t.columns,   t.frequencies, t.starts,
+  void *all[] = {t.tokens, t.map,    t.rows,    t.columns,   t.frequencies,
                  t.lut,    t.states, t.offsets, t.per_block, t.words};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
