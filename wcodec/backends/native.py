@@ -24,7 +24,7 @@ from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, DType, UInts
 
-ABI = 8
+ABI = 9
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -79,10 +79,14 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_rans_decode": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, _P)),
     "wcodec_rans_join": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, POINTER(_Split), _P, _P)),
     "wcodec_rans_gather": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, _P, _I, _I, _P)),
-    "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _P)),
+    "wcodec_fit_tables": (None, (_P, _I, _I, _P)),
+    "wcodec_pack_tables": (_N, (_P, _I, _P)),
+    "wcodec_choose_split": (None, (_P, _I, _N, _I, _P)),
+    "wcodec_is_noise": (c_int, (_P, _N)),
+    "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _N)),
     "wcodec_rans_histogram": (None, (POINTER(_Job), _P, _P, _P)),
     "wcodec_split_planes": (None, (POINTER(_Split), _P, _N, _P, _P)),
-    "wcodec_split_tokens": (None, (POINTER(_Split), _P, _N, _I, _P, _P, _P, _P)),
+    "wcodec_split_tokens": (None, (POINTER(_Split), _P, _N, _I, _P, _P, _P, _P, _P)),
     "wcodec_join_planes": (None, (POINTER(_Split), _P, _I, _P, _N, _P)),
     "wcodec_gather": (c_int, (_P, _I, _I, _P, _I, _N, _P)),
     "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
@@ -144,6 +148,37 @@ class NativeBackend(Backend):
         used = self._library.wcodec_read_tables(_at(data), data.size, count, precision, _at(frequencies), _at(lut))
         return (Tables(precision, frequencies), used, lut) if used else super().read_tables(data, count, precision)
 
+    def fit_tables(self, counts: U64, precision: int) -> Tables:
+        """Make the tables for symbol counts [tables, 256]."""
+        if not _fits(counts, np.uint64, 256 * len(counts)):
+            return super().fit_tables(counts, precision)
+        frequencies = np.empty((len(counts), 256), np.uint16)
+        self._library.wcodec_fit_tables(_at(counts), len(counts), precision, _at(frequencies))
+        return Tables(precision, frequencies)
+
+    def pack_tables(self, tables: Tables) -> bytes:
+        """Return the wire form of tables."""
+        frequencies = tables.frequencies
+        if not _fits(frequencies, np.uint16, 256 * len(frequencies)):
+            return super().pack_tables(tables)
+        out = ctypes.create_string_buffer(514 * len(frequencies))
+        size = self._library.wcodec_pack_tables(_at(frequencies), len(frequencies), out)
+        return out.raw[:size]
+
+    def choose_split(self, x: UInts, widest: int) -> tuple[int, int, int]:
+        """Choose by a sample how floats split. Returns rest bits, place of the sign and the highest symbol seen."""
+        if not x.flags.c_contiguous or not 0 < widest <= min(8 * x.itemsize - 1, 11) or not x.size:
+            return super().choose_split(x, widest)
+        found = (c_uint32 * 3)()
+        self._library.wcodec_choose_split(_at(x), x.itemsize, x.size, widest, byref(found))
+        return found[0], found[1], found[2]
+
+    def is_noise(self, plane: U8) -> bool:
+        """Tell by a sample whether bytes look as if they had 8 bits of entropy each."""
+        if not _fits(plane, np.uint8, 0):
+            return super().is_noise(plane)
+        return bool(self._library.wcodec_is_noise(_at(plane), plane.size))
+
     def rans_histogram(self, job: rans.Job, tokens: U8) -> U64:
         """Count the tokens of a window per table, [tables, 256]; job.tables is not looked at."""
         native = _job(job, 0)
@@ -154,19 +189,20 @@ class NativeBackend(Backend):
         self._library.wcodec_rans_histogram(byref(native), _at(tokens), _at(scratch), _at(counts))
         return counts
 
-    def rans_encode(self, job: rans.Job, tokens: U8) -> tuple[U32, U32, U8]:
-        """Encode a window's tokens. Returns states [blocks, W], words per block, bytes of the words."""
+    def rans_encode(self, job: rans.Job, tokens: U8, words: U8) -> tuple[U32, U32, int]:
+        """Encode a window's tokens. Returns states [blocks, W], words per block, and the size of the words."""
         native = _job(job, job.tables.precision)
         frequencies = job.tables.frequencies
-        if native is None or not _fits(tokens, np.uint8, job.order.count) or not _fits(frequencies, np.uint16, 256 * native.tables):
-            return super().rans_encode(job, tokens)
-        starts, blocks = job.tables.starts(), job.order.blocks
+        fit = _fits(tokens, np.uint8, job.order.count) and _fits(words, np.uint8, 0)
+        if native is None or not fit or not _fits(frequencies, np.uint16, 256 * native.tables):
+            return super().rans_encode(job, tokens, words)
+        blocks = job.order.blocks
         states, per_block = np.empty((blocks, native.lanes), np.uint32), np.empty(blocks, np.uint32)
-        words, scratch = np.empty(2 * native.count, np.uint8), np.empty(self._library.wcodec_encode_scratch(byref(native)), np.uint8)
+        scratch = np.empty(self._library.wcodec_encode_scratch(byref(native)), np.uint8)
         total = self._library.wcodec_rans_encode(
-            byref(native), _at(frequencies), _at(starts), _at(tokens), _at(scratch), _at(states), _at(per_block), _at(words)
+            byref(native), _at(frequencies), _at(tokens), _at(scratch), _at(states), _at(per_block), _at(words), words.size // 2
         )
-        return states, per_block, words[: 2 * total].copy()
+        return states, per_block, 2 * total
 
     def rans_decode(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, out: U8) -> None:
         """Decode a window's tokens into out. lut: ``job.tables.lut()``. Raises Corrupt [E-6, E-7]."""
@@ -210,15 +246,17 @@ class NativeBackend(Backend):
             )
         )  # fmt: skip
 
-    def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
+    def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, U8, int, int]:
         """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given."""
         if not _splits(split, rest, x, packed=True) or not _fits(tokens, np.uint8, x.size):
             return super().split_tokens(split, x, base, every, tokens, rest)
-        counts = np.zeros(256, np.uint64)
+        counts, seen = np.zeros(256, np.uint64), np.zeros(256, np.uint8)
         found = (c_uint32 * 2)(1 << (8 if split.bits - split.rest <= 8 else 16), 0)
         planes = _Split(x.itemsize, split.rest, split.sign, base)
-        self._library.wcodec_split_tokens(byref(planes), _at(x), x.size, every, _at(tokens), _pointers(rest), _at(counts), byref(found))
-        return counts, found[0], found[1]
+        self._library.wcodec_split_tokens(
+            byref(planes), _at(x), x.size, every, _at(tokens), _pointers(rest), _at(counts), _at(seen), byref(found)
+        )
+        return counts, seen, found[0], found[1]
 
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
         """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from types import TracebackType
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -62,29 +63,32 @@ class Env:
     _free: dict[int, list[U8]] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
-    @contextmanager
-    def borrow(self, count: int, dtype: np.dtype[Any]) -> Iterator[UInts]:
+    def borrow(self, count: int, dtype: np.dtype[Any]) -> Loan:
         """Lend an uninitialised array; memory is reused, so that decoding touches few fresh pages."""
-        size = max(1 << 12, 1 << (count * dtype.itemsize - 1).bit_length()) if count else 1 << 12
-        with self._lock:
-            fits = [s for s in (size, 2 * size, 4 * size) if self._free.get(s)]
-            buffer = self._free[fits[0]].pop() if fits else None
-            if buffer is None and size >= LARGE:  # what is too small now would only lie about
-                for smaller in [s for s in self._free if LARGE <= s < size]:
-                    del self._free[smaller]
-        if buffer is None:
-            buffer = np.empty(size, np.uint8)
-        try:
-            yield buffer[: count * dtype.itemsize].view(dtype)
-        finally:
-            with self._lock:
-                self._free.setdefault(buffer.size, []).append(buffer)
+        return Loan(self, count, dtype)
 
     def take(self, size: int) -> U8:
         """Return uninitialised bytes for a section to keep, reused once the lease ends."""
         if self.lease is None:
             return np.empty(size, np.uint8)
-        return self.lease.enter_context(self.borrow(size, np.dtype(np.uint8)))
+        buffer = self._buffer(size)
+        self.lease.callback(self._give, buffer)
+        return buffer[:size]
+
+    def _buffer(self, size: int) -> U8:
+        size = max(1 << 12, 1 << (size - 1).bit_length()) if size else 1 << 12
+        with self._lock:
+            for fitting in (size, 2 * size, 4 * size):
+                if self._free.get(fitting):
+                    return self._free[fitting].pop()
+            if size >= LARGE:  # what is too small now would only lie about
+                for smaller in [s for s in self._free if LARGE <= s < size]:
+                    del self._free[smaller]
+        return np.empty(size, np.uint8)
+
+    def _give(self, buffer: U8) -> None:
+        with self._lock:
+            self._free.setdefault(buffer.size, []).append(buffer)
 
     def leased(self, lease: ExitStack) -> Env:
         """Return this environment with a lease; memory and limits stay shared."""
@@ -123,6 +127,23 @@ class Env:
         if known.size != spec.count:
             raise Corrupt(f"a resource of {known.size} elements is not {spec}", rule="C-23")
         return known
+
+
+class Loan:
+    """The context manager of ``Env.borrow``: written out because it is entered for every part of every tensor."""
+
+    __slots__ = ("_buffer", "_env", "_view")
+
+    def __init__(self, env: Env, count: int, dtype: np.dtype[Any]) -> None:
+        size = count * dtype.itemsize
+        self._env, self._buffer = env, env._buffer(size)
+        self._view: UInts = self._buffer[:size].view(dtype)
+
+    def __enter__(self) -> UInts:
+        return self._view
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._env._give(self._buffer)
 
 
 class Codec(ABC):

@@ -12,6 +12,7 @@ from wcodec.codecs.bitpack import spread
 from wcodec.codecs.const import is_constant
 from wcodec.codecs.wide import fit_wide
 from wcodec.coding.rans import Context, Job, Order
+from wcodec.coding.sampling import UNIT, entropy
 from wcodec.coding.tables import Tables
 from wcodec.types import U8, Section, Spec, UInts
 
@@ -20,12 +21,6 @@ SAMPLE = 1 << 18
 BLOCK = 1 << 16
 FIXED = 96
 """Guess of the bytes that an entropy-coded section costs besides its symbols."""
-
-
-def entropy(counts: npt.NDArray[np.floating | np.integer]) -> float:
-    """Return the order-0 entropy in bits of all symbols together."""
-    used = counts[counts > 0].astype(np.float64)
-    return float(used.sum() * np.log2(used.sum()) - (used * np.log2(used)).sum()) if used.size else 0.0
 
 
 def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
@@ -54,7 +49,7 @@ def _entropy_bytes(x: UInts, base: int, env: Env) -> int:
         counts: npt.NDArray[Any] = env.backend.rans_histogram(job, x)[0]
     else:
         counts = np.bincount((x - x.dtype.type(base)).astype(np.intp))
-    return int(entropy(counts) * 1.001 / 8) + int((counts > 0).sum()) + 100 * (x.size >> 16)
+    return int(entropy(counts) / UNIT * 1.001 / 8) + int((counts > 0).sum()) + 100 * (x.size >> 16)
 
 
 def zstd_estimate(x: UInts, env: Env) -> int:

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 8
+#define WCODEC_ABI 9
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -104,6 +104,20 @@ WCODEC_API uint64_t wcodec_encode_scratch(const wcodec_job *job);
 WCODEC_API uint64_t wcodec_read_tables(const uint8_t *data, uint64_t size, uint32_t tables, uint32_t precision,
                                        uint16_t *frequencies, uint32_t *lut);
 
+/* Make frequencies [tables][256] that sum to 2^precision from counts [tables][256], every counted token getting one: those
+ * of wcodec/coding/tables.py. */
+WCODEC_API void wcodec_fit_tables(const uint64_t *counts, uint32_t tables, uint32_t precision, uint16_t *frequencies);
+
+/* Write the bytes of tables to out, which has room for 514 of each; returns how many they are. */
+WCODEC_API uint64_t wcodec_pack_tables(const uint16_t *frequencies, uint32_t tables, uint8_t *out);
+
+/* Choose by a sample how x[count] of `bytes` bytes splits, symbols having at most `widest` (up to 11) bits besides the sign:
+ * found[0 ... 2] are rest bits, place of the sign and highest symbol seen. count is not 0. */
+WCODEC_API void wcodec_choose_split(const void *x, uint32_t bytes, uint64_t count, uint32_t widest, uint32_t *found);
+
+/* 1 when a sample of bytes looks as if they had 8 bits of entropy each, else 0. */
+WCODEC_API int wcodec_is_noise(const uint8_t *plane, uint64_t count);
+
 /* Decode a window into out[count], in element order.
  *
  * lut: [tables << precision], for every slot of every table: frequency | (slot - start) << 12 | token << 24, 0 in
@@ -128,12 +142,12 @@ WCODEC_API int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, co
 
 /* Encode tokens[count], all of which have a frequency in their table.
  *
- * frequencies, starts: [tables][256]. states: [blocks][lanes], per_block: [blocks], words: room for 2 * count bytes.
- * Returns the number of words.
+ * frequencies: [tables][256]. states: [blocks][lanes], per_block: [blocks], words: room for `room` words; count always
+ * suffice. Returns the number of words; when there are more than room, words holds nothing of use.
  */
-WCODEC_API uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint16_t *starts,
-                                       const uint8_t *tokens, uint8_t *scratch, uint32_t *states, uint32_t *per_block,
-                                       uint8_t *words);
+WCODEC_API uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint8_t *tokens,
+                                       uint8_t *scratch, uint32_t *states, uint32_t *per_block, uint8_t *words,
+                                       uint64_t room);
 
 /* Add the number of symbols of every token to counts[tables][256]; precision is not looked at. Scratch as for decoding.
  */
@@ -145,10 +159,11 @@ WCODEC_API void wcodec_split_planes(const wcodec_split *split, const void *x, ui
                                     uint8_t *const *rest);
 
 /* Split x[count] into tokens max(symbol - base, 0) mod 256 and rest planes, the top one packed where split says so.
- * Adds the tokens of every `every`-th run of 4096 to counts[256]. range[0], range[1]: lowest symbol above 0 and highest one
+ * Adds the first 4096 / every of every 4096 tokens to counts[256], and sets seen[256] to 1 for the others. range[0], range[1]: lowest symbol above 0 and highest one
  * so far; start with 2^8 or 2^16 (symbols of up to 8, or more bits) and 0. */
 WCODEC_API void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint32_t every,
-                                    uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint32_t *range);
+                                    uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint8_t *seen,
+                                     uint32_t *range);
 
 /* Join symbols of `symbol_bytes` bytes (1 or 2) with rest planes; base, zero and packed are not looked at. */
 WCODEC_API void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes,
