@@ -6,8 +6,8 @@ import numpy as np
 
 from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.nm import NM, Groups
-from wcodec.codecs.smallest import entropy
 from wcodec.coding.patterns import complete
+from wcodec.coding.sampling import UNIT, entropy
 from wcodec.types import U8, Section, Spec, UInts
 
 SAMPLE = 1 << 14
@@ -35,7 +35,7 @@ def smallest_mask(mask: U8, spec: Spec, env: Env, *, loose: bool = False) -> Sec
     if kept < mask.size // 2:
         found.append(env.codecs["gaps"].encode(mask, spec, env))
     bits = np.packbits(mask, bitorder="little")
-    if not found or entropy(np.bincount(bits, minlength=256)) / 8 < min(map(stored_size, found)):
+    if not found or entropy(np.bincount(bits, minlength=256)) / UNIT / 8 < min(map(stored_size, found)):
         found.append(env.codecs["bitmap"].encode(mask, spec, env))
     return min(found, key=lambda section: stored_size(section) * (PREFERRED if section.codec == NM else 1))
 
