@@ -155,6 +155,10 @@ BAD_PARAMS = {
         [{"lengths": None}, {"lengths": []}, {"lengths": [40, 1]}, {"lengths": [39]}, {"lengths": [-1, 41]}, {"lengths": ["4"]},
          {"lengths": 40}],
     ),
+    "codebook": (
+        "CODEBOOK-1", {},
+        [{"centroids": 0}, {"centroids": None}, {"centroids": 65537}, {"centroids": True}, {"width": 1}, {"width": 41}, {"width": "2"}],
+    ),
     "rans": (
         "RANS-1", {},
         [

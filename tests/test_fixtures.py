@@ -98,5 +98,8 @@ def test_every_rule_that_a_file_can_break_has_a_bad_case():
         *(f"{name}-{i}" for name in ("BITPACK", "RANS", "UNIFORM", "SUM", "TENSORTRAIN") for i in (1, 2, 3)),
         "LOWRANK-1",
         "LOWRANK-2",
+        "CODEBOOK-1",
+        "CODEBOOK-2",
+        *(f"{name}-{i}" for name in ("BITPACK", "RANS") for i in (1, 2, 3)),
     }
     assert rules == wanted

@@ -12,7 +12,7 @@ from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
-RULE = r"(?:C|E|G|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|UNIFORM|SUM|LOWRANK|TENSORTRAIN|DRAW|PHILOX|MT19937)-\d+"
+RULE = r"(?:C|E|G|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|UNIFORM|SUM|LOWRANK|TENSORTRAIN|DRAW|PHILOX|MT19937|CODEBOOK)-\d+"
 PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
 
@@ -133,6 +133,11 @@ WORKED = {
         [5, 7, 7],
         lambda b: Section("concat", {"lengths": [1, 2]}, {"0": raw(b[0]), "1": Section("const", {"value": b[1]})}),
     ),
+    "codebook": (
+        Spec.of("BF16", 2, 3),
+        [0x3F80, 0xBF80, 0, 0, 0x4000, 0x3F80],
+        lambda b: Section("codebook", {"centroids": 2, "width": 2}, {"centroids": raw(b[0]), "indices": raw(b[1])}),
+    ),
     "draw": (
         Spec.of("BOOL", 8),
         [1, 1, 1, 1, 0, 0, 0, 1],
@@ -152,7 +157,7 @@ WORKED = {
 
 
 OPTIONS = {
-    "rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None,
+    "rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None, "codebook": None,
     "draw": {"seed": 7, "id": 1, "threshold": 2**31}, "philox": {"seed": 7, "id": 1, "scale": 0.5},
     "mt19937": {"seed": 5489, "low": -0.5, "high": 0.5},
 }  # fmt: skip

@@ -20,9 +20,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import bad_codebook  # noqa: F401 - adds its cases to BAD
 import bad_codecs  # noqa: F401 - adds its cases to BAD
 import bad_linear  # noqa: F401 - adds its cases to BAD
 import bad_rng  # noqa: F401 - adds its cases to BAD
+import golden_codebook  # noqa: F401 - adds its cases to GOOD
 import golden_linear  # noqa: F401 - adds its cases to GOOD
 import golden_rng  # noqa: F401 - adds its cases to GOOD
 from bad_cases import BAD

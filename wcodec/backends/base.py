@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.coding import bits, floats, mt19937, philox, rans, uniform
+from wcodec.coding import bits, codebook, floats, mt19937, philox, rans, uniform
 from wcodec.coding.numbers import check_subnormals, from_float32
 from wcodec.coding.tables import Tables
 from wcodec.coding.uniform import F32, Grid
@@ -83,6 +83,12 @@ class Backend:
             self.unpack_bits(rest[-1], split.rest % 8, 0, planes[-1])
         self.join_planes(split, symbol.astype(np.uint8 if split.bits - split.rest <= 8 else np.uint16), planes, out)
 
+    def rans_gather(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, centroids: UInts, width: int, out: UInts) -> None:
+        """Decode a window's tokens and write the centroids that they number to out: rans_decode and gather in one pass."""
+        tokens = np.empty(job.order.count, np.uint8)
+        self.rans_decode(job, lut, states, offsets, words, tokens)
+        self.gather(centroids, width, tokens, out)
+
     def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
         """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given.
 
@@ -108,6 +114,10 @@ class Backend:
     def join_planes(self, split: Planes, symbol: UInts, rest: Sequence[U8], out: UInts) -> None:
         """Join symbols and rest planes into out."""
         floats.join(symbol, rest, split.bits, split.rest, split.sign, out)
+
+    def gather(self, centroids: UInts, width: int, indices: UInts, out: UInts) -> None:
+        """Write the centroids, of ``width`` elements each, at the indices (U8 or U16) to out. Raises Corrupt [CODEBOOK-2]."""
+        codebook.gather(centroids, width, indices, out)
 
     def pack_bits(self, x: UInts, width: int, base: int) -> U8:
         """Pack (x − base) mod 2^n, which fit ``width`` bits, without gaps."""

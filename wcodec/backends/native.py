@@ -21,7 +21,7 @@ from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, DType, UInts
 
-ABI = 6
+ABI = 7
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -75,11 +75,13 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_read_tables": (_N, (_P, _N, _I, _I, _P, _P)),
     "wcodec_rans_decode": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, _P)),
     "wcodec_rans_join": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, POINTER(_Split), _P, _P)),
+    "wcodec_rans_gather": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, _P, _I, _I, _P)),
     "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _P)),
     "wcodec_rans_histogram": (None, (POINTER(_Job), _P, _P, _P)),
     "wcodec_split_planes": (None, (POINTER(_Split), _P, _N, _P, _P)),
     "wcodec_split_tokens": (None, (POINTER(_Split), _P, _N, _I, _P, _P, _P, _P)),
     "wcodec_join_planes": (None, (POINTER(_Split), _P, _I, _P, _N, _P)),
+    "wcodec_gather": (c_int, (_P, _I, _I, _P, _I, _N, _P)),
     "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
     "wcodec_unpack_bits": (None, (_P, _I, _N, _I, _N, _P)),
     "wcodec_philox_fill": (None, (POINTER(_Philox), _P, c_float, c_float, _N, _N, _P)),
@@ -187,6 +189,21 @@ class NativeBackend(Backend):
             )
         )  # fmt: skip
 
+    def rans_gather(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, centroids: UInts, width: int, out: UInts) -> None:
+        """Decode a window's tokens and write the centroids that they number to out: rans_decode and gather in one pass."""
+        native, entries = _decoding(job, lut, states, offsets, words), centroids.size // width
+        # With all tokens of the tables inside the codebook, no word can lead out of it.
+        inside = native is not None and not job.tables.frequencies[:, entries:].any()
+        if native is None or not inside or not _gathers(centroids, width, job.order.count, out):
+            return super().rans_gather(job, lut, states, offsets, words, centroids, width, out)
+        scratch, size = self._decode_scratch(native), width * out.itemsize
+        _raise_for(
+            self._library.wcodec_rans_gather(
+                byref(native), _at(lut), _at(states), _at(offsets), _at(words), words.size // 2, _at(scratch),
+                _at(centroids), entries, size, _at(out),
+            )
+        )  # fmt: skip
+
     def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
         """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given."""
         if not _splits(split, rest, x, packed=True) or not _fits(tokens, np.uint8, x.size):
@@ -213,6 +230,16 @@ class NativeBackend(Backend):
             return super().join_planes(split, symbol, rest, out)
         planes = _Split(out.itemsize, split.rest, split.sign, 0)
         self._library.wcodec_join_planes(byref(planes), _at(symbol), symbol.itemsize, _pointers(rest), out.size, _at(out))
+
+    def gather(self, centroids: UInts, width: int, indices: UInts, out: UInts) -> None:
+        """Write the centroids, of ``width`` elements each, at the indices (U8 or U16) to out. Raises Corrupt [CODEBOOK-2]."""
+        known = indices.dtype in (np.uint8, np.uint16) and indices.flags.c_contiguous
+        if not known or not _gathers(centroids, width, indices.size, out):
+            return super().gather(centroids, width, indices, out)
+        entries, size = centroids.size // width, width * out.itemsize
+        inside = self._library.wcodec_gather(_at(centroids), entries, size, _at(indices), indices.itemsize, indices.size, _at(out))
+        if not inside:  # numpy says which
+            super().gather(centroids, width, indices, out)
 
     def pack_bits(self, x: UInts, width: int, base: int) -> U8:
         """Pack (x − base) mod 2^n, which fit ``width`` bits, without gaps."""
@@ -319,6 +346,12 @@ def _grid(grid: Grid, start: int, symbols: UInts, steps: F32, zero: int, levels:
     ):
         return None
     return _Grid(start, symbols.size, grid.cols, grid.group, grid.stride, zero, levels)
+
+
+def _gathers(centroids: UInts, width: int, count: int, out: UInts) -> bool:
+    """Whether C may write ``count`` centroids to out."""
+    whole = centroids.size % width == 0 and centroids.size < 2**32 and width * out.itemsize < 2**32
+    return whole and _fits(centroids, out.dtype, 0) and _fits(out, out.dtype, 0) and out.size == count * width
 
 
 def _job(job: rans.Job, precision: int) -> _Job | None:

@@ -2,6 +2,7 @@
 
 from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
 from wcodec.codecs.bitpack import Bitpack
+from wcodec.codecs.codebook import Codebook
 from wcodec.codecs.concat import Concat
 from wcodec.codecs.const import Const
 from wcodec.codecs.draw import Draw
@@ -18,7 +19,7 @@ from wcodec.codecs.zstd import Zstd
 
 OWN = (
     *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),
-    *(Uniform(), Sum(), Draw(), Philox(), Mt19937()),
+    *(Uniform(), Sum(), Codebook(), Draw(), Philox(), Mt19937()),
     *(LowRank(), TensorTrain()),
 )
 

@@ -11,13 +11,19 @@
 #define WK_OWN(isa) \
   .split = wk_split_##isa, .tokens = wk_tokens_##isa, .join = wk_join_##isa, .philox = wk_philox_##isa, .floats = &wk_floats_##isa
 
-static const wk_kernels scalar = {.flight = 1, WK_OWN(scalar)};
+static const wk_kernels scalar = {.flight = 1, .gather = wk_gather_scalar, WK_OWN(scalar)};
 #if WK_X86
-#define WK_BITS .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
-static const wk_kernels avx2 = {.flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, WK_BITS, WK_OWN(avx2)};
-static const wk_kernels avx512 = {.flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, WK_BITS, WK_OWN(avx512)};
-static const wk_kernels avx512_gather = {
-    .flight = 4, .decode = wk_decode_avx512_gather, .encode = wk_encode_avx512, WK_BITS, WK_OWN(avx512)};
+#define WK_BYTES .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
+#define WK_VBMI .encode = wk_encode_avx512, .gather = wk_gather_vbmi, WK_BYTES, WK_OWN(avx512)
+
+static const wk_kernels avx2 = {
+    .flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx2)};
+static const wk_kernels avx512 = {
+    .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx512)};
+static const wk_kernels vbmi = {.flight = 2, .decode = wk_decode_avx512, WK_VBMI};
+static const wk_kernels vbmi_gather = {.flight = 4, .decode = wk_decode_avx512_gather, WK_VBMI};
+
+static int has_vbmi(void) { return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"); }
 
 /* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast. */
 static int gathers_fast(void) {
@@ -50,7 +56,7 @@ int wcodec_set_isa(int cap) {
   const wk_kernels *found = &scalar;
 #if WK_X86
   if (isa == WCODEC_AVX2) found = &avx2;
-  if (isa == WCODEC_AVX512) found = gathers_fast() ? &avx512_gather : &avx512;
+  if (isa == WCODEC_AVX512) found = !has_vbmi() ? &avx512 : gathers_fast() ? &vbmi_gather : &vbmi;
 #endif
   atomic_store_explicit(&current, found, memory_order_release);
   return isa;

@@ -190,6 +190,32 @@ static void join_slowly(const wcodec_split *split, const uint8_t *tokens, const 
   free(top);
 }
 
+/* Decode and look up in one pass, with every instruction set: what decoding and then looking up gives. */
+static void gather_all(test *t, int rules) {
+  const wcodec_job *job = &t->job;
+  const uint32_t entries = 256, bytes = below(3) ? 1u << below(5) : 1 + below(20);
+  uint8_t *book = get((size_t)entries * bytes), *tokens = get(job->count);
+  uint8_t *out = get(job->count * bytes), *expected = get(job->count * bytes);
+  for (uint32_t i = 0; i < entries * bytes; i++) book[i] = (uint8_t)any();
+  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
+    uint8_t *scratch = get(wcodec_decode_scratch(job));
+    wcodec_set_isa(isa);
+    check(wcodec_rans_gather(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, book, entries, bytes,
+                             out) == rules,
+          "rules");
+    if (!rules) {
+      wcodec_rans_decode(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, tokens);
+      for (uint64_t i = 0; i < job->count; i++) memcpy(expected + i * bytes, book + tokens[i] * bytes, bytes);
+      check(wcodec_same(out, expected, job->count * bytes), "looked up");
+    }
+    free(scratch);
+  }
+  free(book);
+  free(tokens);
+  free(out);
+  free(expected);
+}
+
 /* Decode with every instruction set. sound: all must give the tokens. */
 static void decode_all(test *t, int sound) {
   const wcodec_job *job = &t->job;
@@ -220,6 +246,7 @@ static void decode_all(test *t, int sound) {
     check(rules || wcodec_same(joined, expected, job->count * split.bytes), "joined elements");
     free(scratch);
   }
+  gather_all(t, rules);
   free(out);
   free(joined);
   free(expected);
@@ -265,6 +292,33 @@ static void try_bits(void) {
   free(y);
   free(packed);
   free(again);
+}
+
+static void try_gather(void) {
+  static const uint32_t sizes[] = {1, 2, 4, 8, 16, 32, 3, 24};
+  const uint32_t bytes = sizes[below(8)], count = 1 + below(below(2) ? 300 : 3000), n = below(400);
+  const uint32_t index_bytes = count > 256 || below(2) ? 2 : 1;
+  uint8_t *book = get((size_t)count * bytes), *index = get((size_t)n * index_bytes), *out = get((size_t)n * bytes);
+  int inside = 1;
+  for (uint32_t i = 0; i < count * bytes; i++) book[i] = (uint8_t)any();
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t value = below(count + (below(200) == 0));
+    if (index_bytes == 1) value &= 255;
+    inside &= value < count;
+    memcpy(index + (size_t)i * index_bytes, &value, index_bytes);
+  }
+  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
+    wcodec_set_isa(isa);
+    check(wcodec_gather(book, count, bytes, index, index_bytes, n, out) == inside, "indices");
+    for (uint32_t i = 0; inside && i < n; i++) {
+      uint32_t value = 0;
+      memcpy(&value, index + (size_t)i * index_bytes, index_bytes);
+      check(!memcmp(out + (size_t)i * bytes, book + (size_t)value * bytes, bytes), "entries");
+    }
+  }
+  free(book);
+  free(index);
+  free(out);
 }
 
 static void try_planes(void) {
@@ -345,6 +399,7 @@ static void one(void) {
   decode_all(&t, 0);
   try_bits();
   try_planes();
+  try_gather();
   try_philox();
   void *all[] = {t.tokens, t.map,    t.rows,    t.columns,   t.frequencies, t.starts,
                  t.lut,    t.states, t.offsets, t.per_block, t.words};

@@ -109,6 +109,18 @@ typedef struct {
 /* Encode the n symbols of a run from w->token on. */
 void wk_encode_scalar(wk_writer *w, const wk_coder *c, uint32_t lanes, uint64_t n);
 
+/* ---- Codebooks --------------------------------------------------------------------------------------------------- */
+
+/* A codebook as look-up needs it. Byte k of entry i is also plane[k][i] where there are at most 256 entries of at most 8
+ * bytes. */
+typedef struct {
+  const uint8_t *entries;
+  uint32_t count, bytes;
+  uint8_t plane[8][256];
+} wk_book;
+
+void wk_open_book(wk_book *book, const void *centroids, uint32_t count, uint32_t bytes);
+
 /* ---- Random numbers ---------------------------------------------------------------------------------------------- */
 
 enum { WK_UNIFORM, WK_NORMAL, WK_DRAW };
@@ -162,6 +174,8 @@ typedef struct {
   /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                uint64_t count, void *out);
+  /* Entries at n indices of index_bytes (1 or 2) each, all of them below book->count. */
+  void (*gather)(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
   /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
   uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
   const wk_floats *floats;
@@ -182,9 +196,12 @@ void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
   void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, void *);
 
 WK_PLANES(scalar)
+void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
 uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
 #if WK_X86
+void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
+void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
 uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 WK_PLANES(avx2)

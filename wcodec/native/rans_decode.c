@@ -11,7 +11,9 @@ typedef struct {
   uint64_t n_words;
   uint8_t *trellis; /* [2][trellises] */
   uint8_t *out;
-  const wcodec_split *split; /* NULL: tokens are the result */
+  /* At most one of the two; without, tokens are the result. */
+  const wcodec_split *split;
+  const wk_book *book;
   const uint8_t *const *rest;
 } call;
 
@@ -64,18 +66,27 @@ static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) 
   c->kernels->join(split, tokens, 1, rest, n, c->out + at * split->bytes);
 }
 
+/* Turn n tokens into elements from `at` of the window on. */
+static void finish(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) {
+  if (c->split)
+    join(c, at, tokens, n);
+  else
+    c->kernels->gather(c->book, tokens, 1, n, c->out + at * c->book->bytes);
+}
+
 /* Decode symbols col ... last - 1 of a row of k blocks, a chunk at a time. */
 static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int k, int vector, uint32_t row,
                        uint64_t col, uint64_t last) {
   const wcodec_job *job = c->job;
   const uint32_t trellises = wk_trellises(job), context = job->context;
-  const uint64_t chunk = c->split || context == WCODEC_CLASSES ? WK_CHUNK : last;
+  const int finishing = c->split || c->book;
+  const uint64_t chunk = finishing || context == WCODEC_CLASSES ? WK_CHUNK : last;
   uint8_t tokens[WK_FLIGHT][WK_CHUNK], tables[2][WK_CHUNK];
   for (; col < last; col += chunk) {
     const uint64_t n = last - col < chunk ? last - col : chunk, whole = vector ? n / WK_GROUP : 0;
     for (int i = 0; i < k; i++) {
       const uint64_t at = element[i] + row * job->cols + col;
-      s[i].token = c->split ? tokens[i] : c->out + at;
+      s[i].token = finishing ? tokens[i] : c->out + at;
       s[i].table = tables[i % 2];
       if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
       if (context == WCODEC_TRELLIS) s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
@@ -83,7 +94,7 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
     if (whole) c->kernels->decode(s, k, &c->model, whole);
     for (int i = 0; i < k; i++) {
       if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
-      if (c->split) join(c, element[i] + row * job->cols + col, tokens[i], n);
+      if (finishing) finish(c, element[i] + row * job->cols + col, tokens[i], n);
     }
   }
 }
@@ -146,7 +157,7 @@ static call make_call(const wcodec_job *job, const uint32_t *lut, const uint32_t
   call c = {job,     wk_current(), {lut, job->precision, job->context, job->block ? 0 : WK_GROUP, h[0], h[1]},
             states,  offsets,      words,
             n_words, scratch,      NULL,
-            NULL,    NULL};
+            NULL,    NULL,         NULL};
   return c;
 }
 
@@ -163,6 +174,17 @@ int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, const uint32_t 
   call c = make_call(job, lut, states, offsets, words, n_words, scratch);
   c.split = split;
   c.rest = rest;
+  c.out = out;
+  return decode(&c);
+}
+
+int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
+                       const uint8_t *words, uint64_t n_words, uint8_t *scratch, const void *centroids,
+                       uint32_t entries, uint32_t bytes, void *out) {
+  call c = make_call(job, lut, states, offsets, words, n_words, scratch);
+  wk_book book;
+  wk_open_book(&book, centroids, entries, bytes);
+  c.book = &book;
   c.out = out;
   return decode(&c);
 }

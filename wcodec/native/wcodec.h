@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 6
+#define WCODEC_ABI 7
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -120,6 +120,12 @@ WCODEC_API int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, cons
                                 const uint32_t *offsets, const uint8_t *words, uint64_t n_words, uint8_t *scratch,
                                 const wcodec_split *split, const uint8_t *const *rest, void *out);
 
+/* Decode and look up in a codebook: wcodec_rans_decode and wcodec_gather in one pass. Every token of the look-up must be
+ * below `entries`. */
+WCODEC_API int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, const uint32_t *states,
+                                  const uint32_t *offsets, const uint8_t *words, uint64_t n_words, uint8_t *scratch,
+                                  const void *centroids, uint32_t entries, uint32_t bytes, void *out);
+
 /* Encode tokens[count], all of which have a frequency in their table.
  *
  * frequencies, starts: [tables][256]. states: [blocks][lanes], per_block: [blocks], words: room for 2 * count bytes.
@@ -155,6 +161,11 @@ WCODEC_API void wcodec_pack_bits(const void *x, uint32_t bytes, uint64_t count, 
 /* The inverse; reads (count * width + 7) / 8 bytes. */
 WCODEC_API void wcodec_unpack_bits(const uint8_t *data, uint32_t bytes, uint64_t count, uint32_t width, uint64_t base,
                                    void *out);
+
+/* out[i] = centroids[index[i]] for `count` centroids of `bytes` bytes each and n indices of index_bytes (1 or 2) each.
+ * Returns 1, or 0 when an index is not below count. */
+WCODEC_API int wcodec_gather(const void *centroids, uint32_t count, uint32_t bytes, const void *index,
+                             uint32_t index_bytes, uint64_t n, void *out);
 
 /* A stream of random words (rng.md): key and the two fixed words of the counter. */
 typedef struct {

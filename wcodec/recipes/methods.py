@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wcodec.recipes.base import Lossless, Method
+from wcodec.recipes.codebooks import GWK, PQ, BinQuant
 from wcodec.recipes.joint_rank_k import JointRankK
 from wcodec.recipes.mpo import Mpo
+from wcodec.recipes.wfn import WFN
 
-METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless, JointRankK, Mpo)}
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Lossless, JointRankK, Mpo, WFN, GWK, BinQuant, PQ)}

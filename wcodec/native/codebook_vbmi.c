@@ -1,0 +1,88 @@
+/* Codebooks where the processor permutes bytes (AVX512-VBMI): up to 256 entries of up to 8 bytes are looked up in
+ * registers, byte by byte of an entry for 64 indices at once, and the bytes interleaved. */
+#include <immintrin.h>
+
+#include "codebook.h"
+
+#define BYTES 64
+
+/* Unpacking works in quarters of the register. These are the orders of the indices from which entries of 2, 4 and 8 bytes
+ * come out in their order: quadwords, doublewords and words. */
+static const uint64_t order_2[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+static const uint32_t order_4[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+static const uint16_t order_8[32] = {0, 4, 8,  12, 16, 20, 24, 28, 1, 5, 9,  13, 17, 21, 25, 29,
+                                     2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31};
+
+WK_INLINE __m512i arrange(const int bytes, __m512i index) {
+  if (bytes == 2) return _mm512_permutexvar_epi64(_mm512_loadu_si512(order_2), index);
+  if (bytes == 4) return _mm512_permutexvar_epi32(_mm512_loadu_si512(order_4), index);
+  if (bytes == 8) return _mm512_permutexvar_epi16(_mm512_loadu_si512(order_8), index);
+  return index;
+}
+
+/* A byte of the entries at 64 indices, from a table of 64 * quarters bytes. */
+WK_INLINE __m512i look_up(const __m512i *table, const int quarters, __m512i index) {
+  if (quarters == 1) return _mm512_permutexvar_epi8(index, table[0]);
+  const __m512i low = _mm512_permutex2var_epi8(table[0], index, table[1]);
+  if (quarters == 2) return low;
+  return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, _mm512_permutex2var_epi8(table[2], index, table[3]));
+}
+
+/* Entries of 64 indices from the registers of their bytes, in place: pairs of bytes, of words, of doublewords. */
+WK_INLINE void interleave(__m512i *v, const int bytes) {
+  __m512i u[8];
+  if (bytes == 2) {
+    u[0] = _mm512_unpacklo_epi8(v[0], v[1]), u[1] = _mm512_unpackhi_epi8(v[0], v[1]);
+    memcpy(v, u, 2 * sizeof *v);
+  }
+  if (bytes >= 4) {
+    for (int k = 0; k < bytes; k += 4) /* of planes 0 to 3, and 4 to 7: low bytes, high bytes */
+      for (int j = 0; j < 4; j += 2) {
+        u[k + j] = _mm512_unpacklo_epi8(v[k + j], v[k + j + 1]);
+        u[k + j + 1] = _mm512_unpackhi_epi8(v[k + j], v[k + j + 1]);
+      }
+    for (int k = 0; k < bytes; k += 4)
+      for (int j = 0; j < 2; j++) {
+        v[k + 2 * j] = _mm512_unpacklo_epi16(u[k + j], u[k + j + 2]);
+        v[k + 2 * j + 1] = _mm512_unpackhi_epi16(u[k + j], u[k + j + 2]);
+      }
+  }
+  if (bytes == 8) {
+    for (int j = 0; j < 4; j++) {
+      u[2 * j] = _mm512_unpacklo_epi32(v[j], v[j + 4]);
+      u[2 * j + 1] = _mm512_unpackhi_epi32(v[j], v[j + 4]);
+    }
+    memcpy(v, u, sizeof u);
+  }
+}
+
+WK_INLINE uint64_t permute(const wk_book *book, const int bytes, const int quarters, const uint8_t *index, uint64_t n,
+                           uint8_t *out) {
+  __m512i table[8][4], v[8];
+  for (int k = 0; k < bytes; k++)
+    for (int q = 0; q < quarters; q++) table[k][q] = _mm512_loadu_si512(book->plane[k] + 64 * q);
+  uint64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    const __m512i at = arrange(bytes, _mm512_loadu_si512(index + i));
+    for (int k = 0; k < bytes; k++) v[k] = look_up(table[k], quarters, at);
+    interleave(v, bytes);
+    for (int k = 0; k < bytes; k++) _mm512_storeu_si512(out + i * (uint64_t)bytes + 64 * k, v[k]);
+  }
+  return i;
+}
+
+#define PERMUTE(bytes)                                                       \
+  (book->count <= 64    ? permute(book, bytes, 1, index, n, out)             \
+   : book->count <= 128 ? permute(book, bytes, 2, index, n, out)             \
+                        : permute(book, bytes, 4, index, n, out))
+
+void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out) {
+  uint64_t done = 0;
+  if (index_bytes == 1 && book->count <= 256) {
+    if (book->bytes == 1) done = PERMUTE(1);
+    if (book->bytes == 2) done = PERMUTE(2);
+    if (book->bytes == 4) done = PERMUTE(4);
+    if (book->bytes == 8) done = PERMUTE(8);
+  }
+  gather_any(book, (const uint8_t *)index + done * index_bytes, index_bytes, n - done, out + done * book->bytes);
+}
