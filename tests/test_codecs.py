@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import KINDS, SHAPES, fill, fits, tensors, whole, windows
 
-from wcodec.codecs import CODECS, check
+from wcodec.codecs import CODECS, check, unit
 from wcodec.codecs.fills import Fill
 from wcodec.codecs.lossless import lossless
 from wcodec.codecs.smallest import smallest
@@ -210,6 +210,17 @@ def test_parts_are_exact(codec, options):
         fewer = {key: value for key, value in good.parts.items() if key != name}
         breaks("C-20", Section(codec, good.params, fewer), U8S)
         breaks("C-20", Section(codec, good.params, fewer | {name: stream if isinstance(part, Section) else leaf}), U8S)
+
+
+def test_noise_stays_raw_between_runs_of_other_bytes():
+    """Rows that were stored in half precision among rows that were not."""
+    spec = Spec.of("F32", 10, 16_384)
+    x = np.random.default_rng(5).normal(0, 0.05, spec.count).astype(np.float32).view(np.uint32)
+    x[: 2 * 16_384] &= np.uint32(0xFFFFE000)
+    section = CODECS["planes"].encode(x, spec, make_env())
+    assert [part.codec for part in section.parts["rest0"].parts.values()] == ["bitpack", "raw"]
+    assert unit(section.parts["rest0"], Spec.of("U8", spec.count), make_env()) == 8
+    pass_battery("planes", {}, spec, x, [(0, 1), (32_767, 32_769), (32_768, 65_536), (40_000, 163_840), (5, 5)])
 
 
 def test_dtypes_that_a_codec_does_not_take():

@@ -53,31 +53,29 @@ DTYPES: Mapping[str, DType] = _dtypes()
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """The dtype and shape that a section decodes to. Raises Corrupt [C-18, C-26] when no tensor can have them."""
+    """The dtype and shape that a section decodes to. Raises Corrupt [C-18, C-26] when no tensor can have them.
+
+    size: bytes. count: storage elements.
+    """
 
     dtype: DType
     shape: tuple[int, ...]
+    size: int = field(init=False, repr=False, compare=False)
+    count: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if len(self.shape) > 64 or prod(d for d in self.shape if d) * self.dtype.bits >= 2**66:
+        bits = prod(self.shape) * self.dtype.bits
+        if len(self.shape) > 64 or (bits or prod(d for d in self.shape if d) * self.dtype.bits) >= 2**66:
             raise Corrupt(f"shape {self.shape} of {self.dtype.name} is too large", rule="C-18")
-        if prod(self.shape) * self.dtype.bits % 8:
+        if bits % 8:
             raise Corrupt(f"{self.shape} elements of {self.dtype.name} are not whole bytes", rule="C-26")
+        object.__setattr__(self, "size", bits // 8)
+        object.__setattr__(self, "count", bits // 8 // self.dtype.storage.itemsize)
 
     @classmethod
     def of(cls, dtype: str, *shape: int) -> Spec:
         """Make the spec of an array of a dtype given by name."""
         return cls(DTYPES[dtype], shape)
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return prod(self.shape) * self.dtype.bits // 8
-
-    @property
-    def count(self) -> int:
-        """Storage elements."""
-        return self.size // self.dtype.storage.itemsize
 
     @property
     def storage_shape(self) -> tuple[int, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from wcodec.codecs.base import exact, find
 from wcodec.container.reader import ContainerReader
 from wcodec.container.records import Alias, TensorRecord
 from wcodec.errors import Corrupt, WcodecError
-from wcodec.types import Limits, Spec, UInts
+from wcodec.types import U8, Limits, Spec, UInts
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,20 @@ class Framework:
     flat: Callable[[Any, Spec], UInts]
 
 
-@contextmanager
-def inside(where: str) -> Iterator[None]:
-    """Say in errors that leave the block where they happened, once."""
-    try:
-        yield
-    except WcodecError as error:
-        said = error.at is not None and f"{error.at}: ".startswith(f"{where}: ")
-        raise (error if said else error.inside(where)) from None
+class inside:
+    """Say in errors that leave the block where they happened, once. A class: a generator costs more than many a tensor."""
+
+    __slots__ = ("where",)
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, WcodecError) and not (error.at is not None and f"{error.at}: ".startswith(f"{self.where}: ")):
+            error.inside(self.where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +73,29 @@ ARENA = 1 << 25
 """Bytes that smaller arrays share at most: small pages would cost more to touch than to decode, one array kept keeps no more alive."""
 
 
+LINE = 64
+"""Bytes of a cache line: kernels write whole ones past the caches."""
+
+
+def aligned(size: int) -> U8:
+    """Allocate bytes that begin where a cache line does."""
+    room: U8 = np.empty(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size]
+
+
 def allocate(specs: Mapping[str, Spec]) -> dict[str, UInts]:
     """Allocate flat arrays of storage elements, small ones side by side in memory that huge pages can back."""
     found: dict[str, UInts] = {}
-    left = sum(-(-spec.size // 64) * 64 for spec in specs.values() if spec.size < ALONE)
+    left = sum(-(-spec.size // LINE) * LINE for spec in specs.values() if spec.size < ALONE)
     room = np.empty(0, np.uint8)
     for name, spec in specs.items():
         if spec.size >= ALONE:
-            found[name] = np.empty(spec.count, spec.dtype.storage)
+            found[name] = aligned(spec.size).view(spec.dtype.storage)
             continue
-        size = -(-spec.size // 64) * 64
+        size = -(-spec.size // LINE) * LINE
         if size > room.size:
-            room = np.empty(min(max(left, size), ARENA), np.uint8)
+            room = aligned(min(max(left, size), ARENA))
         found[name], room, left = room[: spec.size].view(spec.dtype.storage), room[size:], left - size
     return found
 
@@ -162,8 +180,7 @@ class Opened:
 
     def record(self, name: str) -> TensorRecord:
         """Return the checked record behind a name, following an alias."""
-        with self._lock:
-            known = self._checked.get(name)
+        known = self._checked.get(name)
         if known is not None:
             return known
         with inside(self.path):
@@ -185,7 +202,7 @@ class Opened:
     def get_tensor(self, name: str, out: Any = None) -> Any:
         """Decode a tensor; into ``out`` (same dtype and shape, contiguous) when given, which is then returned."""
         spec = self.record(name).spec
-        flat = np.empty(spec.count, spec.dtype.storage) if out is None else self._framework.flat(out, spec)
+        flat = aligned(spec.size).view(spec.dtype.storage) if out is None else self._framework.flat(out, spec)
         self.decode_into({name: flat})
         return self._framework.wrap(flat, spec) if out is None else out
 

@@ -38,9 +38,12 @@ def make_env(kernels: str = "auto", reader: ContainerReader | None = None, limit
 
 def pieces(section: Section, spec: Spec, env: Env, size: int = PIECE) -> Iterator[tuple[int, int]]:
     """Yield windows (start, stop) of storage elements that decode apart without waste."""
+    if spec.count <= size:
+        yield 0, spec.count
+        return
     step = unit(section, spec, env)
     step *= max(1, size // step)
-    for start in range(0, max(1, spec.count), step):
+    for start in range(0, spec.count, step):
         yield start, min(start + step, spec.count)
 
 

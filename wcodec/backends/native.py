@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import operator
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from ctypes import POINTER, Structure, byref, c_float, c_int, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,8 @@ def _fits(array: npt.NDArray[Any], kind: Any, size: int) -> bool:
 
 
 def _at(array: npt.NDArray[Any]) -> int:
-    return array.ctypes.data
+    """Return the address of an array; numpy's own way, which takes several times as long, where ctypes refuses to write."""
+    return ctypes.addressof(_ANYTHING.from_buffer(array.data)) if array.flags.writeable else array.ctypes.data
 
 
 def _pointers(arrays: Sequence[U8]) -> ctypes.Array[c_void_p]:
@@ -161,45 +164,42 @@ class NativeBackend(Backend):
 
     def rans_decode(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, out: U8) -> None:
         """Decode a window's tokens into out. lut: ``job.tables.lut()``. Raises Corrupt [E-6, E-7]."""
-        native = _decoding(job, lut, states, offsets, words)
-        if native is None or not _fits(out, np.uint8, job.order.count):
+        ready = _ready(job, lut, states, offsets)
+        if ready is None or not _fits(words, np.uint8, 0) or not _fits(out, np.uint8, job.order.count):
             return super().rans_decode(job, lut, states, offsets, words, out)
-        scratch = self._decode_scratch(native)
-        _raise_for(
-            self._library.wcodec_rans_decode(
-                byref(native), _at(lut), _at(states), _at(offsets), _at(words), words.size // 2, _at(scratch), _at(out)
-            )
-        )
+        scratch = self._decode_scratch(ready.job)
+        _raise_for(self._library.wcodec_rans_decode(byref(ready.job), *ready.pointers, _at(words), words.size // 2, _at(scratch), _at(out)))
 
     def rans_join(
         self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, symbols: Symbols, split: Planes, rest: Sequence[U8], out: UInts
     ) -> None:
         """Decode a window's tokens and join their symbols with rest planes into out: rans_decode and join_planes in one pass."""
-        native, count, packed = _decoding(job, lut, states, offsets, words), job.order.count, symbols.packed
+        ready, count, packed = _ready(job, lut, states, offsets), job.order.count, symbols.packed
         # Symbols are 8 or 16 bits wide; C does not cut off what a senseless base adds above.
         fits = not symbols.base or symbols.base + 255 < (1 << 16 if split.bits - split.rest > 8 else 1 << 8)
-        if native is None or out.size != count or (packed and not job.order.block) or not fits or not _splits(split, rest, out, packed):
+        fits = fits and _fits(words, np.uint8, 0) and out.size == count and (not packed or job.order.block > 0)
+        if ready is None or not fits or not _splits(split, rest, out, packed):
             return super().rans_join(job, lut, states, offsets, words, symbols, split, rest, out)
-        scratch = self._decode_scratch(native)
+        scratch = self._decode_scratch(ready.job)
         planes = _Split(out.itemsize, split.rest, split.sign, symbols.base, symbols.zero, packed)
         _raise_for(
             self._library.wcodec_rans_join(
-                byref(native), _at(lut), _at(states), _at(offsets), _at(words), words.size // 2, _at(scratch),
+                byref(ready.job), *ready.pointers, _at(words), words.size // 2, _at(scratch),
                 byref(planes), _pointers(rest), _at(out),
             )
         )  # fmt: skip
 
     def rans_gather(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, centroids: UInts, width: int, out: UInts) -> None:
         """Decode a window's tokens and write the centroids that they number to out: rans_decode and gather in one pass."""
-        native, entries = _decoding(job, lut, states, offsets, words), centroids.size // width
+        ready, entries = _ready(job, lut, states, offsets), centroids.size // width
         # With all tokens of the tables inside the codebook, no word can lead out of it.
-        inside = native is not None and not job.tables.frequencies[:, entries:].any()
-        if native is None or not inside or not _gathers(centroids, width, job.order.count, out):
+        inside = _fits(words, np.uint8, 0) and not job.tables.frequencies[:, entries:].any()
+        if ready is None or not inside or not _gathers(centroids, width, job.order.count, out):
             return super().rans_gather(job, lut, states, offsets, words, centroids, width, out)
-        scratch, size = self._decode_scratch(native), width * out.itemsize
+        scratch, size = self._decode_scratch(ready.job), width * out.itemsize
         _raise_for(
             self._library.wcodec_rans_gather(
-                byref(native), _at(lut), _at(states), _at(offsets), _at(words), words.size // 2, _at(scratch),
+                byref(ready.job), *ready.pointers, _at(words), words.size // 2, _at(scratch),
                 _at(centroids), entries, size, _at(out),
             )
         )  # fmt: skip
@@ -312,6 +312,7 @@ class NativeBackend(Backend):
 
 
 _NOTHING = np.empty(0, np.uint8)
+_ANYTHING = ctypes.c_char * 0
 
 
 def _raise_for(rules: int) -> None:
@@ -323,15 +324,10 @@ def _raise_for(rules: int) -> None:
 
 def _splits(split: Planes, rest: Sequence[U8], x: UInts, packed: bool = False) -> bool:
     """Whether C may split or join x like this. packed: a top plane of fewer than 8 bits is."""
-    sizes = [x.size] * split.count
-    if packed and split.rest % 8:
-        sizes[-1] = -(-x.size * (split.rest % 8) // 8)
-    return (
-        x.itemsize * 8 == split.bits <= split.rest + 16
-        and x.flags.c_contiguous
-        and len(rest) == split.count
-        and all(_fits(plane, np.uint8, size) for plane, size in zip(rest, sizes, strict=True))
-    )
+    if x.itemsize * 8 != split.bits or split.bits > split.rest + 16 or not x.flags.c_contiguous or len(rest) != split.count:
+        return False
+    top = -(-x.size * (split.rest % 8) // 8) if packed and split.rest % 8 else x.size
+    return all(_fits(plane, np.uint8, top if i == split.count else x.size) for i, plane in enumerate(rest, 1))
 
 
 def _grid(grid: Grid, start: int, symbols: UInts, steps: F32, zero: int, levels: int) -> _Grid | None:
@@ -379,18 +375,30 @@ def _job(job: rans.Job, precision: int) -> _Job | None:
     )  # fmt: skip
 
 
-def _decoding(job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8) -> _Job | None:
-    native = _job(job, job.tables.precision)
-    if native is None:
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A job described to C, and pointers to the arrays that go with it."""
+
+    job: _Job
+    arrays: tuple[U32, U32, U32]
+    pointers: tuple[int, int, int]
+
+
+def _ready(job: rans.Job, lut: U32, states: U32, offsets: U32) -> _Ready | None:
+    """Describe a job to C once for the same arrays, or return None when it is not one for C."""
+    known: _Ready | None = job.memo.get("native")
+    if known is not None and all(map(operator.is_, known.arrays, (lut, states, offsets))):
+        return known
+    native, blocks = _job(job, job.tables.precision), job.order.blocks
+    if (
+        native is None
+        or not _fits(lut, np.uint32, native.tables << native.precision)
+        or not _fits(states, np.uint32, blocks * native.lanes)
+        or not _fits(offsets, np.uint32, blocks + 1)
+    ):
         return None
-    blocks = job.order.blocks
-    fit = (
-        _fits(lut, np.uint32, native.tables << native.precision)
-        and _fits(states, np.uint32, blocks * native.lanes)
-        and _fits(offsets, np.uint32, blocks + 1)
-        and _fits(words, np.uint8, 0)
-    )
-    return native if fit else None
+    found = job.memo["native"] = _Ready(native, (lut, states, offsets), (_at(lut), _at(states), _at(offsets)))
+    return found
 
 
 def _candidates() -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -172,6 +172,10 @@ class Codec(ABC):
             self.decode(section, spec, env, 0, stop, mask)
             return int(np.count_nonzero(mask[:start])), np.flatnonzero(mask[start:]).astype(np.uint32)
 
+    def lend(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
+        """Lend storage elements start … stop − 1: in borrowed memory, unless the stored bytes are them."""
+        return _decoded(section, spec, env, start, stop)
+
 
 def find(section: Section, env: Env) -> Codec:
     """Return the codec of a section. Raises UnknownCodec [C-24]."""
@@ -247,14 +251,13 @@ def unit(part: Part, spec: Spec, env: Env) -> int:
     return find(part, env).unit(part, spec, env) if isinstance(part, Section) else 1
 
 
+def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
+    """Lend storage elements start … stop − 1 of a checked section or resource."""
+    return find(part, env).lend(part, spec, env, start, stop) if isinstance(part, Section) else _decoded(part, spec, env, start, stop)
+
+
 @contextmanager
-def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Iterator[UInts]:
-    """Lend storage elements start … stop − 1, straight from the stored bytes where they are raw."""
-    if isinstance(part, Section) and part.codec == "raw":
-        size = spec.dtype.storage.itemsize
-        with stream_of(part, "data").read(start * size, stop * size) as data:
-            yield data.view(spec.dtype.storage) if size == 1 else np.frombuffer(data, spec.dtype.storage)
-        return
+def _decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Iterator[UInts]:
     with env.borrow(stop - start, spec.dtype.storage) as out:
         decode(part, spec, env, start, stop, out)
         yield out

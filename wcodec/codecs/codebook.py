@@ -14,7 +14,7 @@ from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected
 from wcodec.codecs.lossless import Config, encode_part
 from wcodec.codecs.params import uint
-from wcodec.codecs.rans import Rans, window, wire
+from wcodec.codecs.rans import Rans, wire
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, Part, Ref, Resource, Section, Spec, UInts
 
@@ -216,11 +216,9 @@ def _join(part: Section, book: Book, env: Env, first: int, last: int, centroids:
     """Decode entropy-coded indices of whole units and look them up in one pass."""
     codec = env.codecs["rans"]
     assert isinstance(codec, Rans)
-    head = codec.head(part, book.indices, env)
-    unit = head.job.order.unit
-    job, lut, states, offsets, (low, high) = window(head, first // unit, -(-last // unit))
-    with base.stream_of(part, "data").read(low, high) as words:
-        env.backend.rans_gather(job, lut, states, offsets, words, centroids, book.entry, out)
+    unit = wire(part, book.indices).order.unit
+    with codec.window(part, book.indices, env, first // unit, -(-last // unit)) as found:
+        env.backend.rans_gather(*found, centroids, book.entry, out)
 
 
 def _centroids(section: Section, book: Book, env: Env) -> UInts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from itertools import accumulate
 from math import lcm
 from typing import Any, ClassVar
@@ -43,9 +44,18 @@ class Concat(Codec):
             elif begin == end:  # nothing to decode, but something to check
                 base.decode(part, its, env, 0, 0, out[:0])
 
+    def lend(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
+        extents = _extents(section, spec)
+        part, its, begin, _ = extents[bisect_left(extents, stop, key=lambda extent: extent[3])]
+        if begin <= start < stop:
+            return base.decoded(part, its, env, start - begin, stop - begin)
+        return super().lend(section, spec, env, start, stop)
+
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
-        # Windows cut where every part may be cut; parts of one shape and coding have one unit, others fall back to whole parts.
-        units = {base.unit(part, its, env) for part, its, begin, end in _extents(section, spec) if begin != end}
+        # Windows cut where every large part may be cut; of small ones, two windows may decode the same.
+        extents = _extents(section, spec)
+        largest = max(end - begin for _, _, begin, end in extents)
+        units = {base.unit(part, its, env) for part, its, begin, end in extents if 0 < largest <= 16 * (end - begin)}
         return min(lcm(*units), max(1, spec.count)) if units else 1
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,10 +161,8 @@ class Rans(Codec):
                 out[:] = whole[start - begin : stop - begin]
 
     def _tokens(self, section: Section, spec: Spec, env: Env, first: int, last: int, out: U8) -> None:
-        head = self.head(section, spec, env)
-        job, lut, states, offsets, (low, high) = window(head, first, last)
-        with stream_of(section, "data").read(low, high) as words:
-            env.backend.rans_decode(job, lut, states, offsets, words, out)
+        with self.window(section, spec, env, first, last) as found:
+            env.backend.rans_decode(*found, out)
 
     def _join(self, section: Section, w: Wire, env: Env, at: tuple[int, int, int, int], found: U8, out: UInts) -> None:
         """Turn the tokens of units first … last − 1 into values: raw bits, escapes, base."""
@@ -197,13 +195,25 @@ class Rans(Codec):
         found_values: U32 = spread[escaped.view(bool)]
         return found_values
 
-    def head(self, section: Section, spec: Spec, env: Env) -> Head:
-        """Read and check once what every window needs. Raises Corrupt [E-1 … E-5, RANS-2, RANS-3]."""
-        head = section.memo.get("head")
+    @contextmanager
+    def window(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> Iterator[tuple[Job, U32, U32, U32, U8]]:
+        """Lend job, look-up, states, offsets and words of units first … last − 1.
+
+        What every window needs is read and checked once. Raises Corrupt [E-1 … E-5, RANS-2, RANS-3].
+        """
+        w, stream = wire(section, spec), stream_of(section, "data")
+        head: Head | None = section.memo.get("head")
+        if head is None and first == 0 and last == w.order.units:
+            with stream.read(0, stream.size) as data:  # once for both
+                head = section.memo["head"] = _read_head(section, spec, env, w, data)
+                yield head.job, head.lut, head.states, head.offsets, data[head.words_at :]
+            return
         if head is None:
-            head = section.memo["head"] = _read_head(section, spec, env, wire(section, spec))
-        assert isinstance(head, Head)
-        return head
+            with stream.read(0, min(stream.size, _start_size(w))) as data:
+                head = section.memo["head"] = _read_head(section, spec, env, w, data)
+        job, states, offsets, (low, high) = _cut(head, first, last)
+        with stream.read(low, high) as words:
+            yield job, head.lut, states, offsets, words
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):
@@ -243,23 +253,28 @@ class Rans(Codec):
         return Section("rans", params, {"data": MemoryStream(data)})
 
 
-def window(head: Head, first: int, last: int) -> tuple[Job, U32, U32, U32, tuple[int, int]]:
-    """Return job, look-up, states, offsets and byte range of the words of units first … last − 1."""
+def _cut(head: Head, first: int, last: int) -> tuple[Job, U32, U32, tuple[int, int]]:
+    """Return job, states, offsets and byte range of the words of units first … last − 1."""
     order = head.job.order
     if first == 0 and last == order.units:
-        return head.job, head.lut, head.states, head.offsets, (head.words_at, head.words_at + 2 * int(head.offsets[-1]))
+        return head.job, head.states, head.offsets, (head.words_at, head.words_at + 2 * int(head.offsets[-1]))
     low, high = first * order.blocks_per_unit, last * order.blocks_per_unit
     offsets = head.offsets[low : high + 1] - head.offsets[low]
     job = Job(order.window(first, last), head.job.context, head.job.tables, first * order.unit)
     at = head.words_at + 2 * int(head.offsets[low])
-    return job, head.lut, head.states[low:high], offsets, (at, at + 2 * int(offsets[-1]))
+    return job, head.states[low:high], offsets, (at, at + 2 * int(offsets[-1]))
 
 
-def _read_head(section: Section, spec: Spec, env: Env, w: Wire) -> Head:
-    stream, blocks = stream_of(section, "data"), w.order.blocks
+def _start_size(w: Wire) -> int:
+    """Return the most bytes that can stand before the words."""
+    return 4 * max(w.order.blocks - 1, 0) + 4 * w.order.blocks * w.order.lanes + (WIDEST_TABLE * w.tables if w.table_size is None else 0)
+
+
+def _read_head(section: Section, spec: Spec, env: Env, w: Wire, data: U8) -> Head:
+    """Read what stands before the words; data: the first bytes of the stream, or all."""
+    size, blocks = stream_of(section, "data").size, w.order.blocks
     fixed = 4 * max(blocks - 1, 0) + 4 * blocks * w.order.lanes
-    with stream.read(0, min(stream.size, fixed + (WIDEST_TABLE * w.tables if w.table_size is None else 0))) as view:
-        start = view.copy()  # lengths and tables are checked in private memory
+    start = data[: _start_size(w)].copy()  # lengths and tables are checked in private memory
     if w.table_size is None:
         tables, used, lut = env.backend.read_tables(start[: WIDEST_TABLE * w.tables], w.tables, w.precision)
     else:
@@ -269,15 +284,16 @@ def _read_head(section: Section, spec: Spec, env: Env, w: Wire) -> Head:
             raise Corrupt(f"{shared.size} bytes of entropy tables, {used} used", rule="E-1")
         used = 0
     words_at = used + fixed
-    if words_at > stream.size or (stream.size - words_at) % 2 or (stream.size - words_at) // 2 >= 2**32:
-        raise Corrupt(f"entropy stream of {stream.size} bytes, {words_at} before its words", rule="E-3")
+    if words_at > size or (size - words_at) % 2 or (size - words_at) // 2 >= 2**32:
+        raise Corrupt(f"entropy stream of {size} bytes, {words_at} before its words", rule="E-3")
     numbers = np.frombuffer(start, np.uint32, fixed // 4, used) if fixed else np.empty(0, np.uint32)
     offsets = np.zeros(blocks + 1, np.uint32)
-    offsets[1:-1], offsets[-1] = numbers[: max(blocks - 1, 0)], (stream.size - words_at) // 2
+    offsets[1:-1], offsets[-1] = numbers[: max(blocks - 1, 0)], (size - words_at) // 2
     states = numbers[max(blocks - 1, 0) :].reshape(blocks, w.order.lanes).copy()
-    if (offsets[1:] < offsets[:-1]).any() or (np.diff(offsets) > w.order.sizes()).any() or (not blocks and offsets[-1]):
+    per_block = offsets[1:] - offsets[:-1]  # too many words where they decrease, or else their sum is
+    if (per_block > w.order.sizes()).any() or int(per_block.sum(dtype=np.uint64)) != offsets[-1]:
         raise Corrupt("word offsets of blocks decrease or leave a block more words than symbols", rule="E-4")
-    if (states < LOW).any():
+    if states.min(initial=LOW) < LOW:
         raise Corrupt("an initial state is below 2^16", rule="E-5")
     job = Job(w.order, _read_context(section, spec, env, w), tables)
     escapes = None

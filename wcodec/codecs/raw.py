@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ class Raw(Codec):
         size = out.itemsize
         with stream_of(section, "data").read(start * size, stop * size) as data:
             out.view(np.uint8)[:] = data
+
+    def lend(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
+        if spec.dtype.storage.itemsize > 1:  # a stream may begin anywhere
+            return super().lend(section, spec, env, start, stop)
+        found: AbstractContextManager[UInts] = stream_of(section, "data").read(start, stop)
+        return found
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         return Section("raw", {}, {"data": MemoryStream(x.view(np.uint8))})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -126,12 +126,14 @@ class Job:
     """Blocks to encode or decode in one call.
 
     order: of this window. start: flat index of its first element in the whole array (class contexts).
+    memo holds what a backend worked out once; it is no part of the value.
     """
 
     order: Order
     context: Context
     tables: Tables
     start: int = 0
+    memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 def next_trellis_state(state: Array, parity: Array, v: int) -> Array:

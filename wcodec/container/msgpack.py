@@ -29,16 +29,11 @@ def unpack(data: bytes, rule: str = "C-8") -> Any:
 
     Raises Corrupt [rule] for whatever `pack` would not have written, LimitExceeded beyond 2^23 values. Spec: C-8.
     """
-    budget = _Budget()
+    # A value takes a byte at least, and arrays and maps count twice: only large data can hold too many.
+    budget = _Budget() if 2 * len(data) > MAX_VALUES else None
+    most = min(len(data), MAX_VALUES)
     try:
-        value = msgpack.unpackb(
-            data,
-            strict_map_key=False,
-            list_hook=budget,
-            object_hook=budget,
-            max_array_len=min(len(data), MAX_VALUES),
-            max_map_len=min(len(data), MAX_VALUES),
-        )
+        value = msgpack.unpackb(data, strict_map_key=False, list_hook=budget, object_hook=budget, max_array_len=most, max_map_len=most)
         _check(value, MAX_DEPTH)
         # Shortest forms and distinct keys: whatever was not canonical packs to other bytes than those it came from.
         same = msgpack.packb(value, use_bin_type=True) == data
@@ -83,7 +78,8 @@ def _check(value: Any, room: int) -> None:
     """Raise ValueError for a type, an order of keys or a depth that C-8 does not have."""
     if type(value) is dict:
         keys = list(value)
-        if set(map(type, keys)) - {str} or keys != sorted(keys):
+        # Sorting strings with anything else raises an error of its own.
+        if keys and (type(keys[0]) is not str or keys != sorted(keys)):
             raise ValueError("map keys must be strings in increasing order")
         items = list(value.values())
     elif type(value) is list:
@@ -95,9 +91,10 @@ def _check(value: Any, room: int) -> None:
     if not room:
         raise ValueError("nested too deep")
     kinds = set(map(type, items))
+    if kinds <= _LEAVES:
+        return
     if kinds == {list} and room > 1 and set(map(type, chain.from_iterable(items))) <= _LEAVES:
         return  # the 91,000 pairs of a manifest, without a call for each
-    if not kinds <= _LEAVES:
-        for item in items:
-            if type(item) not in _LEAVES:
-                _check(item, room - 1)
+    for item in items:
+        if type(item) not in _LEAVES:
+            _check(item, room - 1)

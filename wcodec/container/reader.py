@@ -180,8 +180,8 @@ class ContainerReader:
     def _stream(self, index: int, at: str | None = None) -> FileStream:
         if not 0 <= index < len(self.manifest.extents):
             raise Corrupt(f"there is no stream {index}", rule="C-19")
-        offset, length = (int(x) for x in self.manifest.extents[index])
-        first, last = (int(x) for x in self.manifest.first_chunk[index : index + 2])
+        offset, length = self.manifest.extents[index].tolist()
+        first, last = self.manifest.first_chunk[index : index + 2].tolist()
         return FileStream(self._source, self._pool, offset, length, self.manifest.checksums[first:last], at)
 
     def _parse(self, index: int, stream: Callable[..., FileStream]) -> Record:

@@ -162,7 +162,7 @@ class Pool:
         self._free = []
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class FileStream:
     """A stream of a file.
 
@@ -222,10 +222,14 @@ class FileView:
 
 def chunk_checksums(data: U8) -> list[int]:
     """XXH3-64 of every 1 MiB of data."""
+    if data.size <= CHUNK:
+        return [xxh3_64_intdigest(data.data)] if data.size else []
     return [xxh3_64_intdigest(data[at : at + CHUNK].data) for at in range(0, data.size, CHUNK)]
 
 
 def _check_chunks(data: U8, checksums: U64, first: int) -> None:
-    for i, value in enumerate(chunk_checksums(data), first):
-        if value != checksums[i]:
-            raise Corrupt(f"chunk {i} of a stream does not have its checksum", rule="C-13")
+    found = chunk_checksums(data)
+    stored = checksums[first : first + len(found)].tolist()
+    if found != stored:
+        wrong = next(i for i, (one, other) in enumerate(zip(found, stored, strict=True), first) if one != other)
+        raise Corrupt(f"chunk {wrong} of a stream does not have its checksum", rule="C-13")

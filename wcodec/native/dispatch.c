@@ -14,21 +14,22 @@
 static const wk_kernels scalar = {.flight = 1, .gather = wk_gather_scalar, WK_OWN(scalar)};
 #if WK_X86
 #define WK_BYTES .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
-#define WK_VBMI .encode = wk_encode_avx512, .gather = wk_gather_vbmi, WK_BYTES, WK_OWN(avx512)
+#define WK_VBMI \
+  .encode = wk_encode_avx512, .gather = wk_gather_vbmi, .look_up = wk_look_up_avx2, .pack = wk_pack_avx2, WK_OWN(avx512)
 
 static const wk_kernels avx2 = {
     .flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx2)};
 static const wk_kernels avx512 = {
     .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx512)};
-static const wk_kernels vbmi = {.flight = 2, .decode = wk_decode_avx512, WK_VBMI};
-static const wk_kernels vbmi_gather = {.flight = 4, .decode = wk_decode_avx512_gather, WK_VBMI};
+static const wk_kernels vbmi = {.flight = 2, .decode = wk_decode_avx512, .unpack = wk_unpack_avx2, WK_VBMI};
+static const wk_kernels vbmi_gather = {.flight = 4, .decode = wk_decode_avx512_gather, .unpack = wk_unpack_vbmi, WK_VBMI};
 
 static int has_vbmi(void) { return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"); }
 
-/* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast. */
+/* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast; they have VBMI too. */
 static int gathers_fast(void) {
   unsigned a, b, c, d;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 23 & 1 && __builtin_cpu_is("intel");
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 23 & 1 && c >> 1 & 1 && __builtin_cpu_is("intel");
 }
 #endif
 

@@ -31,6 +31,8 @@ enum {
   WK_READ = 256,    /* bytes of words that a vector group may touch from where it starts, at most */
   WK_PARTS = 8,     /* histograms side by side: equal neighbours would wait for each other's store */
   WK_FLIGHT = 4,      /* blocks decoded side by side, at most */
+  WK_LINE = 64,     /* bytes of a cache line */
+  WK_LARGE = 1 << 20, /* bytes of output that would only drive other things out of the caches */
   WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
 };
 
@@ -171,9 +173,10 @@ typedef struct {
   /* Symbols to tokens, and the range of the symbols: wcodec_split_tokens. */
   void (*tokens)(const void *symbol, uint32_t symbol_bytes, uint64_t count, uint32_t base, uint8_t *token,
                  uint32_t *range);
-  /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. */
+  /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. past: store past the caches, out being
+   * aligned to WK_LINE. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
-               uint64_t count, void *out);
+               uint64_t count, int past, void *out);
   /* Entries at n indices of index_bytes (1 or 2) each, all of them below book->count. */
   void (*gather)(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
   /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
@@ -193,7 +196,7 @@ void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
 #define WK_PLANES(isa)                                                                         \
   void wk_split_##isa(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *); \
   void wk_tokens_##isa(const void *, uint32_t, uint64_t, uint32_t, uint8_t *, uint32_t *);     \
-  void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, void *);
+  void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, int, void *);
 
 WK_PLANES(scalar)
 void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
@@ -213,6 +216,7 @@ void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
 void wk_unpack_avx2(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);
+void wk_unpack_vbmi(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);
 void wk_pack_avx2(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);
 #endif
 #endif

@@ -11,7 +11,8 @@ void wk_tokens_scalar(const void *symbol, uint32_t symbol_bytes, uint64_t count,
 }
 
 void wk_join_scalar(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
-                    uint64_t count, void *out) {
+                    uint64_t count, int past, void *out) {
+  (void)past;
   join_any(split, symbol, symbol_bytes, rest, count, out);
 }
 
@@ -22,7 +23,7 @@ void wcodec_split_planes(const wcodec_split *split, const void *x, uint64_t coun
 void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes,
                         const uint8_t *const *rest, uint64_t count, void *out) {
   const wcodec_split plain = {split->bytes, split->rest, split->sign, 0, 0, 0};
-  wk_current()->join(&plain, symbol, symbol_bytes, rest, count, out);
+  wk_current()->join(&plain, symbol, symbol_bytes, rest, count, 0, out);
 }
 
 void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint32_t every,

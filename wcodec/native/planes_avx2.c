@@ -5,7 +5,12 @@
 #include "planes.h"
 
 WK_INLINE __m256i load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
-WK_INLINE void store(void *p, __m256i x) { _mm256_storeu_si256((__m256i *)p, x); }
+
+WK_INLINE void store(void *p, __m256i x, const int past) {
+  if (past) _mm256_stream_si256((__m256i *)p, x);
+  else _mm256_storeu_si256((__m256i *)p, x);
+}
+
 WK_INLINE __m256i widen(const uint8_t *p) {
   return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
@@ -20,7 +25,7 @@ void wk_tokens_avx2(const void *symbol, uint32_t symbol_bytes, uint64_t count, u
 }
 
 WK_INLINE uint64_t join_16(const wcodec_split *split, const uint8_t *token, const uint8_t *rest, const int sign,
-                           uint64_t count, uint8_t *out) {
+                           uint64_t count, const int past, uint8_t *out) {
   const __m256i base = _mm256_set1_epi16((short)split->base), mask = _mm256_set1_epi16((short)((1 << split->rest) - 1));
   const __m256i none = _mm256_setzero_si256(), zero = _mm256_set1_epi16(split->zero ? -1 : 0);
   const __m128i shift = _mm_cvtsi32_si128((int)split->rest);
@@ -32,14 +37,14 @@ WK_INLINE uint64_t join_16(const wcodec_split *split, const uint8_t *token, cons
     __m256i v = _mm256_or_si256(_mm256_sll_epi16(sign == 2 ? _mm256_srli_epi16(symbol, 1) : symbol, shift), low);
     if (sign == 1) v = _mm256_or_si256(_mm256_srli_epi16(v, 1), _mm256_slli_epi16(v, 15));
     if (sign == 2) v = _mm256_or_si256(v, _mm256_slli_epi16(symbol, 15));
-    store(out + 2 * i, v);
+    store(out + 2 * i, v, past);
   }
   return i;
 }
 
 /* Interleaves bytes to pairs and pairs to numbers. */
 WK_INLINE uint64_t join_32(const wcodec_split *split, const uint8_t *token, const uint8_t *const *rest,
-                           const int sign, uint64_t count, uint8_t *out) {
+                           const int sign, uint64_t count, const int past, uint8_t *out) {
   const __m256i base = _mm256_set1_epi32((int)split->base), mask = _mm256_set1_epi8((char)(255 >> (24 - split->rest)));
   const __m256i none = _mm256_setzero_si256(), zero = _mm256_set1_epi32(split->zero ? -1 : 0);
   /* Unpacking works in halves of the register: bring the words into the order that it needs. */
@@ -64,7 +69,7 @@ WK_INLINE uint64_t join_32(const wcodec_split *split, const uint8_t *token, cons
       __m256i v = _mm256_or_si256(_mm256_sll_epi32(sign == 2 ? _mm256_srli_epi32(symbol, 1) : symbol, shift), low);
       if (sign == 1) v = _mm256_or_si256(_mm256_srli_epi32(v, 1), _mm256_slli_epi32(v, 31));
       if (sign == 2) v = _mm256_or_si256(v, _mm256_slli_epi32(symbol, 31));
-      store(out + 4 * i + 32 * k, v);
+      store(out + 4 * i + 32 * k, v, past);
     }
   }
   return i;
@@ -79,12 +84,12 @@ WK_INLINE uint64_t join_32(const wcodec_split *split, const uint8_t *token, cons
 #define BY_SIGN(call) (split->sign == 0 ? SIGNED(0, call) : split->sign == 1 ? SIGNED(1, call) : SIGNED(2, call))
 
 void wk_join_avx2(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
-                  uint64_t count, void *out) {
+                  uint64_t count, int past, void *out) {
   const int planes = (int)(split->rest + 7) / 8;
   uint64_t done = 0;
   if (symbol_bytes == 1 && split->bytes == 2 && planes == 1)
-    done = BY_SIGN(join_16(split, symbol, rest[0], sign, count, out));
+    done = BY_SIGN(join_16(split, symbol, rest[0], sign, count, past, out));
   if (symbol_bytes == 1 && split->bytes == 4 && planes == 3)
-    done = BY_SIGN(join_32(split, symbol, rest, sign, count, out));
+    done = BY_SIGN(join_32(split, symbol, rest, sign, count, past, out));
   join_from(done, split, symbol, symbol_bytes, rest, count, out);
 }

@@ -1,4 +1,6 @@
 /* Decoding of windows: blocks, runs and chunks; the groups themselves are in rans_decode_*.c. */
+#include <stdatomic.h>
+
 #include "internal.h"
 
 /* A call: what is decoded, and what happens to the tokens. */
@@ -15,6 +17,7 @@ typedef struct {
   const wcodec_split *split;
   const wk_book *book;
   const uint8_t *const *rest;
+  int past; /* outputs go past the caches */
 } call;
 
 uint64_t wcodec_decode_scratch(const wcodec_job *job) {
@@ -63,7 +66,7 @@ static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) 
     wcodec_unpack_bits(c->rest[planes - 1] + at * width / 8, 1, n, width, 0, top);
     rest[planes - 1] = top;
   }
-  c->kernels->join(split, tokens, 1, rest, n, c->out + at * split->bytes);
+  c->kernels->join(split, tokens, 1, rest, n, c->past, c->out + at * split->bytes);
 }
 
 /* Turn n tokens into elements from `at` of the window on. */
@@ -157,7 +160,7 @@ static call make_call(const wcodec_job *job, const uint32_t *lut, const uint32_t
   call c = {job,     wk_current(), {lut, job->precision, job->context, job->block ? 0 : WK_GROUP, h[0], h[1]},
             states,  offsets,      words,
             n_words, scratch,      NULL,
-            NULL,    NULL,         NULL};
+            NULL,    NULL,         NULL,         0};
   return c;
 }
 
@@ -175,7 +178,11 @@ int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, const uint32_t 
   c.split = split;
   c.rest = rest;
   c.out = out;
-  return decode(&c);
+  /* Blocks begin at multiples of 128 elements. */
+  c.past = job->block && job->count * split->bytes >= WK_LARGE && (uintptr_t)out % WK_LINE == 0;
+  const int rules = decode(&c);
+  if (c.past) atomic_thread_fence(memory_order_seq_cst); /* such stores are not ordered otherwise */
+  return rules;
 }
 
 int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
