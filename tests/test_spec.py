@@ -12,7 +12,7 @@ from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
-RULE = r"(?:C|E|G|RAW|CONST|BITPACK|RANS|ZSTD|PLANES|CONCAT|UNIFORM|SUM|LOWRANK|TENSORTRAIN|DRAW|PHILOX|MT19937|CODEBOOK)-\d+"
+RULE = rf"(?:C|E|G|{'|'.join(map(str.upper, CODECS))})-\d+"
 PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
 
@@ -39,6 +39,10 @@ def test_every_page_has_rules_of_its_own():
 def test_rules_that_the_code_raises():
     raised = {rule for text in CODE.values() for rule in re.findall(rf'"({RULE})"', text)}
     assert raised == set(defined())
+
+
+def test_every_rule_has_a_bad_case():
+    assert {path.name.split("_")[0] for path in (FIXTURES / "bad").iterdir()} == set(defined())
 
 
 def test_rules_that_are_mentioned_exist():
