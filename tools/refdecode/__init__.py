@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import codecs as codecs
-from .container import Container
+from .container import Container as Container
 from .records import BITS as BITS
 from .rules import Refused as Refused
 from .source import check_shards as check_shards
