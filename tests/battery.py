@@ -37,6 +37,18 @@ EXAMPLES = [
 ]
 
 
+MASKS = ("gaps", "bitmap", "nm", "gs")
+U8S = Spec.of("U8", 40)
+VALUES = np.arange(40, dtype=np.uint8) % 7
+
+
+def sample(codec: str) -> tuple[Spec, UInts]:
+    """An array that a codec takes with each of its examples."""
+    if codec in MASKS:
+        return Spec.of("BOOL", 8, 8), np.tile(np.array([1, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1, 1, 0, 1, 0], np.uint8), 4)
+    return U8S, VALUES if codec != "const" else np.zeros(40, np.uint8)
+
+
 def make_env(backend: str = "numpy", **options: Any) -> Env:
     return Env(get_backend(backend), CODECS, **options)
 

@@ -122,3 +122,47 @@ def windows(draw: st.DrawFn, count: int) -> tuple[int, int]:
     """A range of elements, short and long ones."""
     start = draw(st.integers(0, count))
     return start, draw(st.integers(start, min(count, start + draw(st.sampled_from((1, 9, 200, LARGEST))))))
+
+
+DENSITIES = (0.0, 0.002, 0.1, 0.5, 0.97, 1.0)
+
+
+@st.composite
+def masks(draw: st.DrawFn, codec: str = "gaps", n: int = 2, m: int = 4, axis: int = -1, banks: int = 4, per_row: int = 0, **_: int):
+    """A spec and elements of a mask that a codec takes with its options."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if codec == "nm":
+        shape = draw(st.lists(st.integers(0, 20), min_size=1, max_size=4).map(tuple))
+        return Spec.of("BOOL", *shape), n_of_m(rng, shape, n, m, axis)
+    if codec == "gs":
+        high = banks // (per_row or banks)
+        bundles, cols = draw(st.integers(0, 5)), draw(st.integers(0, 40))
+        return Spec.of("BOOL", bundles * high, cols), gather_scatter(rng, bundles, high, cols, banks)
+    spec = draw(specs(("BOOL",)))
+    return spec, (rng.random(spec.count) < draw(st.sampled_from(DENSITIES))).astype(np.uint8)
+
+
+def n_of_m(rng: np.random.Generator, shape: tuple[int, ...], n: int, m: int, axis: int) -> UInts:
+    """A flat mask that keeps n of every m elements along an axis, all of a short group of up to n."""
+    noise = np.moveaxis(rng.random(shape), axis, -1)
+    mask = np.zeros(noise.shape, np.uint8)
+    for at in range(0, noise.shape[-1], m):
+        order = np.argsort(np.argsort(noise[..., at : at + m], axis=-1), axis=-1)
+        mask[..., at : at + m] = order < n
+    return np.ascontiguousarray(np.moveaxis(mask, -1, axis)).reshape(-1)
+
+
+def gather_scatter(rng: np.random.Generator, bundles: int, high: int, cols: int, banks: int) -> UInts:
+    """A flat mask whose bundles of ``high`` rows keep groups: every lane of a group is in a row of its own share."""
+    mask = np.zeros((bundles, high, cols), np.uint8)
+    for bundle in mask:
+        for _ in range(int(rng.integers(0, 4))):
+            group = bundle.copy()
+            owner = rng.permutation(banks) % high
+            for lane, row in enumerate(owner):
+                free = np.flatnonzero(bundle[row, lane::banks] == 0)
+                if free.size:
+                    group[row, lane + banks * int(rng.choice(free))] = 1
+            if group.sum() == bundle.sum() + banks:
+                bundle[:] = group
+    return mask.reshape(-1)

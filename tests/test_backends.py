@@ -88,11 +88,20 @@ def cases(draw: st.DrawFn) -> Case:
     return make_case(order, context, precision, tokens, start)
 
 
+def encoded(backend: Backend, job: Job, tokens: Any) -> tuple[Any, Any, Any]:
+    """Encode into too little room, then into enough."""
+    *_, size = backend.rans_encode(job, tokens, np.empty(0, np.uint8))
+    words = np.empty(size, np.uint8)
+    states, per_block, again = backend.rans_encode(job, tokens, words)
+    assert again == size == 2 * per_block.sum(dtype=np.int64)
+    return states, per_block, words
+
+
 def make_case(order: Order, context: Context, precision: int, tokens: Any, start: int = 0) -> Case:
     job = Job(order, context, Tables(precision, np.zeros((context.tables, 256), np.uint16)), start)
     tables = Tables.fit(ORACLE.rans_histogram(job, tokens), precision)
     job = Job(order, context, tables, start)
-    states, per_block, words = ORACLE.rans_encode(job, tokens)
+    states, per_block, words = encoded(ORACLE, job, tokens)
     return Case(job, tokens, states, np.append(0, np.cumsum(per_block)).astype(np.uint32), words)
 
 
@@ -134,7 +143,7 @@ def test_rans_verbs(case: Case) -> None:
     for backend in each():
         counts = backend.rans_histogram(case.job, case.tokens)
         assert counts.dtype == np.uint64 and np.array_equal(counts, expected)
-        states, per_block, words = backend.rans_encode(case.job, case.tokens)
+        states, per_block, words = encoded(backend, case.job, case.tokens)
         assert states.dtype == per_block.dtype == np.uint32 and words.dtype == np.uint8
         assert np.array_equal(states, case.states) and np.array_equal(words, case.words)
         assert np.array_equal(np.append(0, np.cumsum(per_block)), case.offsets)
@@ -184,7 +193,7 @@ def test_large_blocks(kind: str, span: int) -> None:
         out = np.empty(case.count, np.uint8)
         assert outcome(backend, case, out) is None
         assert np.array_equal(out, tokens)
-        states, _, words = backend.rans_encode(case.job, tokens)
+        states, _, words = encoded(backend, case.job, tokens)
         assert np.array_equal(states, case.states) and np.array_equal(words, case.words)
 
 
@@ -293,7 +302,7 @@ def test_floats(split: Planes) -> None:
         made.append((*backend.split_tokens(split, x, base, every, tokens, rest), tokens, *rest))
         for mine, theirs in zip(made[-1], made[0], strict=True):
             assert np.array_equal(mine, theirs)
-    tokens, rest = made[0][3], lay(list(made[0][4:]))
+    tokens, rest = made[0][4], lay(list(made[0][5:]))
     symbols = Symbols(base, base > 0, split.rest % 8 > 0)
     case = make_case(Order(x.size, x.size, 32, block=2**16), Context(), 12, tokens)
     for backend in each():
@@ -472,3 +481,38 @@ def test_read_tables(precision: int, count: int, seed: int, damage: bool) -> Non
         except Corrupt as error:
             made.append((error.rule,))
     assert all(found == made[0] for found in made)
+
+
+@needs_native
+@given(st.integers(8, 12), st.integers(1, 3), st.integers(0, 2**32), st.sampled_from([0, 1, 50, 2**40]))
+@settings(max_examples=300, deadline=None)
+def test_fit_and_pack_tables(precision: int, count: int, seed: int, largest: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = np.stack([rng.integers(0, largest + 1, 256) * (rng.random(256) < rng.random() ** 2) for _ in range(count)]).astype(np.uint64)
+    tables = ORACLE.fit_tables(counts, precision)
+    assert (tables.frequencies[counts > 0] > 0).all()
+    for backend in each():
+        assert np.array_equal(backend.fit_tables(counts, precision).frequencies, tables.frequencies)
+        assert backend.pack_tables(tables) == ORACLE.pack_tables(tables)
+
+
+@needs_native
+@given(st.sampled_from([1, 2, 4, 8]), st.integers(1, 11), st.integers(1, 100_000), st.floats(-30, 30), st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+def test_choose_split(size: int, widest: int, count: int, skew: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = 2.0 ** rng.normal(skew, abs(skew), count).clip(-24, 15) * rng.choice([-1, 1, 1], count)
+    x = x.astype(f"f{max(size, 2)}").view(f"u{max(size, 2)}")
+    x = (x >> 8).astype(np.uint8) if size == 1 else x
+    widest = min(widest, 8 * size - 1)
+    for backend in each():
+        assert backend.choose_split(x, widest) == ORACLE.choose_split(x, widest)
+
+
+@needs_native
+@given(st.integers(0, 100_000), st.integers(240, 256), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_is_noise(count: int, values: int, seed: int) -> None:
+    plane = np.random.default_rng(seed).integers(0, values, count).astype(np.uint8)
+    for backend in each():
+        assert backend.is_noise(plane) == ORACLE.is_noise(plane)

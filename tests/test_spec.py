@@ -12,7 +12,8 @@ from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
-RULE = rf"(?:C|E|G|{'|'.join(map(str.upper, CODECS))})-\d+"
+NAMES = ("C", "E", "G", *(name.upper() for name in CODECS))
+RULE = rf"(?:{'|'.join(NAMES)})-\d+"
 PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
 
@@ -101,6 +102,10 @@ def stream(name: str, data: bytes, **params) -> Section:
     return Section(name, params, {"data": MemoryStream(np.frombuffer(data, np.uint8))})
 
 
+def raws(**parts: bytes) -> dict:
+    return {name: raw(data) for name, data in parts.items()}
+
+
 def floats(*values: float) -> list[int]:
     return np.array(values, np.float32).view(np.uint32).tolist()
 
@@ -142,6 +147,23 @@ WORKED = {
         [0x3F80, 0xBF80, 0, 0, 0x4000, 0x3F80],
         lambda b: Section("codebook", {"centroids": 2, "width": 2}, {"centroids": raw(b[0]), "indices": raw(b[1])}),
     ),
+    "sparse": (Spec.of("U8", 4), [0, 7, 0, 9], lambda b: Section("sparse", {"kept": 2}, raws(mask=b[0], values=b[1]))),
+    "gaps": (
+        Spec.of("BOOL", 6),
+        [0, 1, 1, 0, 0, 1],
+        lambda b: Section("gaps", {"kept": 3, "block": 4}, raws(counts=b[0], gaps=b[1])),
+    ),
+    "bitmap": (
+        Spec.of("BOOL", 10),
+        [1, 0, 0, 0, 0, 0, 0, 1, 0, 1],
+        lambda b: Section("bitmap", {"block": 8}, raws(bits=b[0], counts=b[1])),
+    ),
+    "nm": (Spec.of("BOOL", 6), [0, 1, 0, 1, 1, 1], lambda b: Section("nm", {"n": 2, "m": 4, "axis": 0}, raws(patterns=b[0]))),
+    "gs": (
+        Spec.of("BOOL", 2, 4),
+        [1, 0, 0, 1, 0, 1, 1, 0],
+        lambda b: Section("gs", {"banks": 2, "per_row": 1, "groups": 2}, raws(counts=b[0], gaps=b[1])),
+    ),
     "draw": (
         Spec.of("BOOL", 8),
         [1, 1, 1, 1, 0, 0, 0, 1],
@@ -164,6 +186,7 @@ OPTIONS = {
     "rans": {"precision": 8, "lanes": 0}, "planes": {"rest": 8}, "concat": None, "zstd": None, "bitpack": None, "codebook": None,
     "draw": {"seed": 7, "id": 1, "threshold": 2**31}, "philox": {"seed": 7, "id": 1, "scale": 0.5},
     "mt19937": {"seed": 5489, "low": -0.5, "high": 0.5},
+    "gaps": {"block": 4}, "bitmap": {"block": 8}, "gs": {"banks": 2, "per_row": 1},
 }  # fmt: skip
 """What the encoder is asked for to make the worked examples."""
 

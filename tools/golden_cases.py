@@ -56,10 +56,11 @@ class Builder:
             section = CODECS[codec].encode(x, spec, ENV, **options, **inner) if codec else lossless(x, spec, ENV)
         self.items.append((name, spec, x.tobytes()))
         digest = blake3.blake3(x.tobytes()).digest()
-        if exact(section, ENV):
+        env = ENV.within(self.writer.written_resource)
+        if exact(section, env):
             return self.writer.add(name, spec, section, digest)
-        check(section, spec, ENV)
-        return self.writer.add(name, spec, section, parts_digest(section, spec, ENV), digest, tolerant=True)
+        check(section, spec, env)
+        return self.writer.add(name, spec, section, parts_digest(section, spec, env), digest, tolerant=True)
 
     def alias(self, name: str, index: int, tied: bool) -> None:
         self.items.append((name, *self.items[index][1:]))

@@ -24,9 +24,11 @@ import bad_codebook  # noqa: F401 - adds its cases to BAD
 import bad_codecs  # noqa: F401 - adds its cases to BAD
 import bad_linear  # noqa: F401 - adds its cases to BAD
 import bad_rng  # noqa: F401 - adds its cases to BAD
+import bad_sparse  # noqa: F401 - likewise
 import golden_codebook  # noqa: F401 - adds its cases to GOOD
 import golden_linear  # noqa: F401 - adds its cases to GOOD
 import golden_rng  # noqa: F401 - adds its cases to GOOD
+import golden_sparse  # noqa: F401 - adds its cases to GOOD
 from bad_cases import BAD
 from golden_cases import GOOD
 

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from wcodec.codecs import register
     from wcodec.opening import safe_open
     from wcodec.types import Limits
+    from wcodec.writing import Writer
 
 _LAZY = {
     "Limits": "wcodec.types",
+    "Writer": "wcodec.writing",
     "decode": "wcodec.api.decoder",
     "diff": "wcodec.api.checks",
     "encode": "wcodec.api.encoder",
@@ -64,6 +66,7 @@ __all__ = [
     "UnknownCodec",
     "UnsupportedVersion",
     "WcodecError",
+    "Writer",
     "decode",
     "diff",
     "encode",

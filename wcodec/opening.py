@@ -18,14 +18,16 @@ def safe_open(
     threads: int | None = None,
     kernels: str = "auto",
     limits: Limits | None = None,
+    layers: int | None = None,
 ) -> Opened:
     """Open a ``.wcodec`` file for reading, with the calls of safetensors' ``safe_open``.
 
     framework: ``np``/``numpy`` or ``pt``/``torch``/``pytorch``. device: where torch tensors go. backend: how stored bytes are read; pread
     survives a file that is cut off while open. threads: for decoding, all cores by default. kernels: auto, numpy or native.
-    limits: what the file may ask for. Raises FormatError, LimitExceeded, OSError, ValueError.
+    limits: what the file may ask for. layers: stop after so many parts of tensors that are stored in
+    layers (``sum``). Raises FormatError, LimitExceeded, OSError, ValueError.
     """
-    return Opened(filename, _framework(framework, device), backend=backend, threads=threads, kernels=kernels, limits=limits)
+    return Opened(filename, _framework(framework, device), backend=backend, threads=threads, kernels=kernels, limits=limits, layers=layers)
 
 
 def _framework(name: str, device: Any) -> Framework:

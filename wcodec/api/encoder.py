@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -206,31 +207,39 @@ def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progres
         if pool is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
         env = make_env(job.kernels).within(writer.written_resource)
+        checks: deque[Future[None]] = deque()
         for coded in _coded(source, env, job, pool):
-            with coded.stack, inside(names[coded.index]):
+            name = names[coded.index]
+            with inside(name):
                 first = seen.setdefault((coded.spec, coded.digest), coded.index)
                 if first != coded.index:
-                    writer.add_alias(names[coded.index], first, source.tied(coded.index))
-                    rows.append(rows[first].alias_of(names[coded.index]))
+                    writer.add_alias(name, first, source.tied(coded.index))
+                    rows.append(rows[first].alias_of(name))
                 else:
-                    rows.append(_add(names[coded.index], coded, writer, job, env, pool))
+                    at, row = _add(name, coded, writer)
+                    rows.append(row)
+            if first != coded.index or not job.readback:
+                coded.stack.close()
+            elif pool is None or coded.spec.size >= LARGE:
+                _compare(name, writer.written(at), coded, env, pool)
+            else:
+                checks.append(pool.submit(_compare, name, writer.written(at), coded, env, None))
+            while len(checks) > 2 * job.threads:
+                checks.popleft().result()
             done += coded.spec.size
             if progress is not None:
                 progress(done, total)
+        while checks:
+            checks.popleft().result()
     return rows
 
 
-def _add(name: str, coded: _Coded, writer: ContainerWriter, job: _Job, env: Env, pool: ThreadPoolExecutor | None) -> TensorRow:
-    """Write an encoded tensor, read it back when asked, and describe it."""
+def _add(name: str, coded: _Coded, writer: ContainerWriter) -> tuple[int, TensorRow]:
+    """Write an encoded tensor; return its position and what the report says of it."""
     assert coded.section is not None and coded.outcome is not None
     out = coded.outcome
     at = writer.add(name, coded.spec, coded.section, out.digest, out.source, out.tolerant)
-    if job.readback:
-        if out.source is None:
-            _compare(writer.written(at), coded, env, pool)
-        else:
-            _compare_digest(writer.written(at), env)
-    return TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why)
+    return at, TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why)
 
 
 def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None) -> Iterator[_Coded]:
@@ -272,9 +281,10 @@ def _runs(source: Source) -> Iterator[tuple[bool, list[int]]]:
     yield False, run
 
 
-def _compare(record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExecutor | None) -> None:
-    """Decode a tensor from the unfinished file and compare it with the source. Raises EncodeError."""
-    check(record.section, record.spec, env)
+def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExecutor | None) -> None:
+    """Decode a tensor from the unfinished file, compare it with the source and let it go; a lossy one by its digest. Raises EncodeError."""
+    assert coded.outcome is not None
+    lossless = coded.outcome.source is None
 
     def same(window: tuple[int, int]) -> bool:
         start, stop = window
@@ -282,16 +292,14 @@ def _compare(record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExec
             decode(record.section, record.spec, env, start, stop, out)
             return env.backend.same(out, coded.data[start:stop])
 
-    windows = pieces(record.section, record.spec, env, COMPARED)
-    if not all(ordered(pool, same, windows, 4)):
-        raise EncodeError("the tensor does not read back as it was; nothing was written (please report this)")
-
-
-def _compare_digest(record: TensorRecord, env: Env) -> None:
-    """Decode an approximated tensor from the unfinished file; its digest must be the one that was stored. Raises EncodeError."""
-    check(record.section, record.spec, env)
-    if parts_digest(record.section, record.spec, env) != record.digest:
-        raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
+    with coded.stack, inside(name):
+        check(record.section, record.spec, env)
+        if lossless:
+            good = all(ordered(pool, same, pieces(record.section, record.spec, env, COMPARED), 4))
+        else:
+            good = parts_digest(record.section, record.spec, env) == record.digest
+        if not good:
+            raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
 
 
 __all__ = ["EncodeReport", "Progress", "encode", "encode_tensors"]

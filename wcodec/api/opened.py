@@ -121,7 +121,7 @@ def read_small(path: Any) -> Any:
 class Opened:
     """A ``.wcodec`` file opened for reading, as safetensors' ``safe_open`` (use ``wcodec.safe_open``).
 
-    whole: all of the file will be read, so that a small one is best read at once.
+    layers: parts of a ``sum`` to decode, all by default. whole: all of the file will be read, so that a small one is best read at once.
     Safe for many threads. Tensors own their memory and outlive the file. Every stored byte that is read is checked (XXH3-64).
     Raises FormatError (damage, newer version), LimitExceeded, OSError.
     """
@@ -135,6 +135,7 @@ class Opened:
         threads: int | None = None,
         kernels: str = "auto",
         limits: Limits | None = None,
+        layers: int | None = None,
         whole: bool = False,
     ) -> None:
         self.path = str(path) if isinstance(path, str | Path) else "bytes"
@@ -142,6 +143,7 @@ class Opened:
         with inside(self.path) if whole else nullcontext():
             self.reader = ContainerReader(read_small(path) if whole else path, backend=backend)
         self.env = make_env(kernels, self.reader, limits)
+        self.env.layers = layers
         self._threads = thread_count(threads)
         self._pool: ThreadPoolExecutor | None = None
         self._checked: dict[str, TensorRecord] = {}

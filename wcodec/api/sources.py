@@ -37,8 +37,14 @@ class FileSource:
     def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
         """Read the storage elements into memory that the stack gives back."""
         entry = self._entries[index]
-        out = stack.enter_context(env.borrow(entry.spec.count, entry.spec.dtype.storage))
-        self._file.read(entry, 0, entry.spec.size, out.view(np.uint8))
+        out, size = stack.enter_context(env.borrow(entry.spec.count, entry.spec.dtype.storage)), entry.spec.size
+        data, step = out.view(np.uint8), max(1, -(-size // env.parallel))
+
+        def piece(start: int) -> None:
+            stop = min(start + step, size)
+            self._file.read(entry, start, stop, data[start:stop])
+
+        list(env.workers(piece, range(0, size, step)))
         return out
 
     def tied(self, index: int) -> bool:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.coding import bits, codebook, floats, mt19937, philox, rans, uniform
+from wcodec.coding import bits, codebook, floats, masks, mt19937, philox, rans, sampling, uniform
 from wcodec.coding.numbers import check_subnormals, from_float32
 from wcodec.coding.tables import Tables
+from wcodec.coding.tokens import Alphabet
 from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import Corrupt
 from wcodec.types import U8, U32, U64, DType, UInts
 
 COUNTED = 4096
-"""Tokens of a run that ``split_tokens`` counts or leaves out."""
+"""Tokens of a run, of which ``split_tokens`` counts the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,38 @@ class Backend:
         tables, used = Tables.unpack(data.tobytes(), count, precision)
         return tables, used, tables.lut()
 
+    def fit_tables(self, counts: U64, precision: int) -> Tables:
+        """Make the tables for symbol counts [tables, 256]."""
+        return Tables.fit(counts, precision)
+
+    def pack_tables(self, tables: Tables) -> bytes:
+        """Return the wire form of tables."""
+        return tables.pack()
+
+    def choose_split(self, x: UInts, widest: int) -> tuple[int, int, int]:
+        """Choose by a sample how floats split. Returns rest bits, place of the sign and the highest symbol seen.
+
+        widest: bits of the widest symbol considered, without the sign.
+        """
+        return sampling.choose_split(x, widest)
+
+    def is_noise(self, plane: U8) -> bool:
+        """Tell by a sample whether bytes look as if they had 8 bits of entropy each."""
+        return sampling.is_noise(plane)
+
     def rans_histogram(self, job: rans.Job, tokens: U8) -> U64:
         """Count the tokens of a window per table, [tables, 256]; job.tables is not looked at."""
         return rans.histogram(job, tokens)
 
-    def rans_encode(self, job: rans.Job, tokens: U8) -> tuple[U32, U32, U8]:
-        """Encode a window's tokens. Returns states [blocks, W], words per block, bytes of the words."""
-        return rans.encode(job, tokens)
+    def rans_encode(self, job: rans.Job, tokens: U8, words: U8) -> tuple[U32, U32, int]:
+        """Encode a window's tokens, writing the words to ``words``.
+
+        Returns states [blocks, W], words per block, and the bytes of all words; if ``words`` has fewer, it holds nothing of use.
+        """
+        states, per_block, made = rans.encode(job, tokens)
+        if made.size <= words.size:
+            words[: made.size] = made
+        return states, per_block, made.size
 
     def rans_decode(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, out: U8) -> None:
         """Decode a window's tokens into out. lut: ``job.tables.lut()``. Raises Corrupt [E-6, E-7]."""
@@ -89,11 +115,12 @@ class Backend:
         self.rans_decode(job, lut, states, offsets, words, tokens)
         self.gather(centroids, width, tokens, out)
 
-    def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
+    def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, U8, int, int]:
         """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given.
 
-        A top plane of fewer than 8 bits is written packed. Returns counts [256] of the tokens in every ``every``-th run of 4,096,
-        lowest symbol above 0 (2^8, or 2^16 for wide ones, without one) and highest symbol: do tokens stand for the symbols?
+        A top plane of fewer than 8 bits is written packed. Returns counts [256] of the first 4,096 / every of every 4,096 tokens,
+        1 for each of the 256 that the others hold and 0 for the rest, lowest symbol above 0 (2^8, or 2^16 for wide ones, without
+        one) and highest symbol: do tokens stand for the symbols?
         """
         symbol, planes = self.split_planes(split, x)
         low = symbol.dtype.type(base) if base <= np.iinfo(symbol.dtype).max else symbol.dtype.type(np.iinfo(symbol.dtype).max)
@@ -103,9 +130,10 @@ class Backend:
         for plane, out in zip(planes, rest, strict=True):
             out[:] = plane
         lowest = int((symbol - symbol.dtype.type(1)).min(initial=np.iinfo(symbol.dtype).max)) + 1
-        runs = [tokens[at : at + COUNTED] for at in range(0, x.size, COUNTED * every)]
-        counts = np.bincount(np.concatenate(runs), minlength=256) if runs else np.zeros(256)
-        return counts.astype(np.uint64), lowest, int(symbol.max(initial=0))
+        counted = np.arange(x.size) % COUNTED < COUNTED // every
+        counts = np.bincount(tokens[counted], minlength=256).astype(np.uint64)
+        seen = (np.bincount(tokens[~counted], minlength=256) > 0).astype(np.uint8)
+        return counts, seen, lowest, int(symbol.max(initial=0))
 
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
         """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""
@@ -126,6 +154,26 @@ class Backend:
     def unpack_bits(self, data: U8, width: int, base: int, out: UInts) -> None:
         """Unpack values of ``width`` bits, the first at bit 0 of data, add base and store them in out."""
         bits.unpack(data, width, base, out)
+
+    def byte_positions(self, mask: U8) -> U32:
+        """Return the ascending positions of the bytes that are not zero."""
+        return masks.from_bytes(mask)
+
+    def bit_positions(self, bits: U8, count: int) -> U32:
+        """Return the ascending positions of the set bits among the first ``count``, lowest bit of byte 0 first."""
+        return masks.from_bits(bits, count)
+
+    def gap_positions(self, gaps: UInts, counts: U32, block: int, out: U32) -> bool:
+        """Write positions from gaps; tell whether all lie in their blocks (``masks.from_gaps``)."""
+        return masks.from_gaps(gaps, counts, block, out)
+
+    def scatter(self, positions: U32, values: UInts, out: UInts, clear: bool) -> None:
+        """Write values to ascending positions of out; ``clear``: and zeros everywhere else."""
+        masks.scatter(positions, values, out, clear)
+
+    def join_tokens(self, alphabet: Alphabet, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:
+        """Turn tokens, raw bits and escaped values into values (``Alphabet.join``)."""
+        alphabet.join(tokens, raw, outliers, out)
 
     def philox_fill(
         self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]

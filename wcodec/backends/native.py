@@ -19,11 +19,12 @@ import numpy.typing as npt
 from wcodec.backends.base import Backend, Planes, Symbols
 from wcodec.coding import philox, rans
 from wcodec.coding.tables import Tables
+from wcodec.coding.tokens import Alphabet
 from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import BackendUnavailable, Corrupt
 from wcodec.types import U8, U32, U64, DType, UInts
 
-ABI = 7
+ABI = 9
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -78,14 +79,23 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_rans_decode": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, _P)),
     "wcodec_rans_join": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, POINTER(_Split), _P, _P)),
     "wcodec_rans_gather": (c_int, (POINTER(_Job), _P, _P, _P, _P, _N, _P, _P, _I, _I, _P)),
-    "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _P)),
+    "wcodec_fit_tables": (None, (_P, _I, _I, _P)),
+    "wcodec_pack_tables": (_N, (_P, _I, _P)),
+    "wcodec_choose_split": (None, (_P, _I, _N, _I, _P)),
+    "wcodec_is_noise": (c_int, (_P, _N)),
+    "wcodec_rans_encode": (_N, (POINTER(_Job), _P, _P, _P, _P, _P, _P, _N)),
     "wcodec_rans_histogram": (None, (POINTER(_Job), _P, _P, _P)),
     "wcodec_split_planes": (None, (POINTER(_Split), _P, _N, _P, _P)),
-    "wcodec_split_tokens": (None, (POINTER(_Split), _P, _N, _I, _P, _P, _P, _P)),
+    "wcodec_split_tokens": (None, (POINTER(_Split), _P, _N, _I, _P, _P, _P, _P, _P)),
     "wcodec_join_planes": (None, (POINTER(_Split), _P, _I, _P, _N, _P)),
     "wcodec_gather": (c_int, (_P, _I, _I, _P, _I, _N, _P)),
     "wcodec_pack_bits": (None, (_P, _I, _N, _I, _N, _P)),
     "wcodec_unpack_bits": (None, (_P, _I, _N, _I, _N, _P)),
+    "wcodec_count_kept": (_N, (_P, _N, _I)),
+    "wcodec_kept_positions": (None, (_P, _N, _I, _P, _N)),
+    "wcodec_gap_positions": (c_int, (_P, _I, _P, _N, _N, _P)),
+    "wcodec_scatter": (None, (_P, _N, _P, _I, _P, _N, c_int)),
+    "wcodec_join_tokens": (None, (_P, _P, _I, _N, _I, _I, _I, _I, _P)),
     "wcodec_philox_fill": (None, (POINTER(_Philox), _P, c_float, c_float, _N, _N, _P)),
     "wcodec_philox_draw": (_N, (POINTER(_Philox), _I, _N, _N, _P)),
     "wcodec_dequantise": (c_int, (POINTER(_Grid), _P, _I, _P, _I, _P)),
@@ -138,6 +148,37 @@ class NativeBackend(Backend):
         used = self._library.wcodec_read_tables(_at(data), data.size, count, precision, _at(frequencies), _at(lut))
         return (Tables(precision, frequencies), used, lut) if used else super().read_tables(data, count, precision)
 
+    def fit_tables(self, counts: U64, precision: int) -> Tables:
+        """Make the tables for symbol counts [tables, 256]."""
+        if not _fits(counts, np.uint64, 256 * len(counts)):
+            return super().fit_tables(counts, precision)
+        frequencies = np.empty((len(counts), 256), np.uint16)
+        self._library.wcodec_fit_tables(_at(counts), len(counts), precision, _at(frequencies))
+        return Tables(precision, frequencies)
+
+    def pack_tables(self, tables: Tables) -> bytes:
+        """Return the wire form of tables."""
+        frequencies = tables.frequencies
+        if not _fits(frequencies, np.uint16, 256 * len(frequencies)):
+            return super().pack_tables(tables)
+        out = ctypes.create_string_buffer(514 * len(frequencies))
+        size = self._library.wcodec_pack_tables(_at(frequencies), len(frequencies), out)
+        return out.raw[:size]
+
+    def choose_split(self, x: UInts, widest: int) -> tuple[int, int, int]:
+        """Choose by a sample how floats split. Returns rest bits, place of the sign and the highest symbol seen."""
+        if not x.flags.c_contiguous or not 0 < widest <= min(8 * x.itemsize - 1, 11) or not x.size:
+            return super().choose_split(x, widest)
+        found = (c_uint32 * 3)()
+        self._library.wcodec_choose_split(_at(x), x.itemsize, x.size, widest, byref(found))
+        return found[0], found[1], found[2]
+
+    def is_noise(self, plane: U8) -> bool:
+        """Tell by a sample whether bytes look as if they had 8 bits of entropy each."""
+        if not _fits(plane, np.uint8, 0):
+            return super().is_noise(plane)
+        return bool(self._library.wcodec_is_noise(_at(plane), plane.size))
+
     def rans_histogram(self, job: rans.Job, tokens: U8) -> U64:
         """Count the tokens of a window per table, [tables, 256]; job.tables is not looked at."""
         native = _job(job, 0)
@@ -148,19 +189,20 @@ class NativeBackend(Backend):
         self._library.wcodec_rans_histogram(byref(native), _at(tokens), _at(scratch), _at(counts))
         return counts
 
-    def rans_encode(self, job: rans.Job, tokens: U8) -> tuple[U32, U32, U8]:
-        """Encode a window's tokens. Returns states [blocks, W], words per block, bytes of the words."""
+    def rans_encode(self, job: rans.Job, tokens: U8, words: U8) -> tuple[U32, U32, int]:
+        """Encode a window's tokens. Returns states [blocks, W], words per block, and the size of the words."""
         native = _job(job, job.tables.precision)
         frequencies = job.tables.frequencies
-        if native is None or not _fits(tokens, np.uint8, job.order.count) or not _fits(frequencies, np.uint16, 256 * native.tables):
-            return super().rans_encode(job, tokens)
-        starts, blocks = job.tables.starts(), job.order.blocks
+        fit = _fits(tokens, np.uint8, job.order.count) and _fits(words, np.uint8, 0)
+        if native is None or not fit or not _fits(frequencies, np.uint16, 256 * native.tables):
+            return super().rans_encode(job, tokens, words)
+        blocks = job.order.blocks
         states, per_block = np.empty((blocks, native.lanes), np.uint32), np.empty(blocks, np.uint32)
-        words, scratch = np.empty(2 * native.count, np.uint8), np.empty(self._library.wcodec_encode_scratch(byref(native)), np.uint8)
+        scratch = np.empty(self._library.wcodec_encode_scratch(byref(native)), np.uint8)
         total = self._library.wcodec_rans_encode(
-            byref(native), _at(frequencies), _at(starts), _at(tokens), _at(scratch), _at(states), _at(per_block), _at(words)
+            byref(native), _at(frequencies), _at(tokens), _at(scratch), _at(states), _at(per_block), _at(words), words.size // 2
         )
-        return states, per_block, words[: 2 * total].copy()
+        return states, per_block, 2 * total
 
     def rans_decode(self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, out: U8) -> None:
         """Decode a window's tokens into out. lut: ``job.tables.lut()``. Raises Corrupt [E-6, E-7]."""
@@ -204,15 +246,17 @@ class NativeBackend(Backend):
             )
         )  # fmt: skip
 
-    def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, int, int]:
+    def split_tokens(self, split: Planes, x: UInts, base: int, every: int, tokens: U8, rest: Sequence[U8]) -> tuple[U64, U8, int, int]:
         """Split elements into tokens max(symbol − base, 0) mod 256 and rest planes, written to the arrays given."""
         if not _splits(split, rest, x, packed=True) or not _fits(tokens, np.uint8, x.size):
             return super().split_tokens(split, x, base, every, tokens, rest)
-        counts = np.zeros(256, np.uint64)
+        counts, seen = np.zeros(256, np.uint64), np.zeros(256, np.uint8)
         found = (c_uint32 * 2)(1 << (8 if split.bits - split.rest <= 8 else 16), 0)
         planes = _Split(x.itemsize, split.rest, split.sign, base)
-        self._library.wcodec_split_tokens(byref(planes), _at(x), x.size, every, _at(tokens), _pointers(rest), _at(counts), byref(found))
-        return counts, found[0], found[1]
+        self._library.wcodec_split_tokens(
+            byref(planes), _at(x), x.size, every, _at(tokens), _pointers(rest), _at(counts), _at(seen), byref(found)
+        )
+        return counts, seen, found[0], found[1]
 
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
         """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""
@@ -254,6 +298,50 @@ class NativeBackend(Backend):
         if not out.flags.c_contiguous or not _fits(data, np.uint8, -(-out.size * width // 8)):
             return super().unpack_bits(data, width, base, out)
         self._library.wcodec_unpack_bits(_at(data), out.itemsize, out.size, width, base, _at(out))
+
+    def byte_positions(self, mask: U8) -> U32:
+        """Return the ascending positions of the bytes that are not zero."""
+        return super().byte_positions(mask) if not _fits(mask, np.uint8, 0) else self._positions(mask, mask.size, False)
+
+    def bit_positions(self, bits: U8, count: int) -> U32:
+        """Return the ascending positions of the set bits among the first ``count``, lowest bit of byte 0 first."""
+        return super().bit_positions(bits, count) if not _fits(bits, np.uint8, -(-count // 8)) else self._positions(bits, count, True)
+
+    def _positions(self, mask: U8, count: int, packed: bool) -> U32:
+        kept = self._library.wcodec_count_kept(_at(mask), count, packed)
+        out = np.empty(kept + 80, np.uint32)  # room for whole registers
+        self._library.wcodec_kept_positions(_at(mask), count, packed, _at(out), out.size)
+        return out[:kept]
+
+    def gap_positions(self, gaps: UInts, counts: U32, block: int, out: U32) -> bool:
+        """Write positions from gaps; tell whether all lie in their blocks (``masks.from_gaps``)."""
+        fits = _fits(out, np.uint32, gaps.size) and _fits(counts, np.uint32, 0) and gaps.flags.c_contiguous
+        if not fits or gaps.itemsize > 4 or int(counts.sum(dtype=np.uint64)) != gaps.size:
+            return super().gap_positions(gaps, counts, block, out)
+        return bool(self._library.wcodec_gap_positions(_at(gaps), gaps.itemsize, _at(counts), counts.size, block, _at(out)))
+
+    def scatter(self, positions: U32, values: UInts, out: UInts, clear: bool) -> None:
+        """Write values to ascending positions of out; ``clear``: and zeros everywhere else."""
+        inside = positions.size == 0 or int(positions[-1]) < out.size
+        if not (inside and _fits(positions, np.uint32, 0) and _fits(values, out.dtype, positions.size) and out.flags.c_contiguous):
+            return super().scatter(positions, values, out, clear)
+        self._library.wcodec_scatter(_at(positions), positions.size, _at(values), out.itemsize, _at(out), out.size, clear)
+
+    def join_tokens(self, alphabet: Alphabet, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:
+        """Turn tokens, raw bits and escaped values into values (``Alphabet.join``)."""
+        fits = _fits(tokens, np.uint8, out.size) and out.flags.c_contiguous and out.itemsize <= 4
+        if alphabet.trellis or not fits or (raw is not None and not (raw.itemsize <= 2 and _fits(raw, raw.dtype, out.size))):
+            return super().join_tokens(alphabet, tokens, raw, outliers, out)
+        low, width = (None, 0) if raw is None else (_at(raw), raw.itemsize)
+        self._library.wcodec_join_tokens(
+            _at(tokens), low, width, out.size, alphabet.base, alphabet.zero, alphabet.bits, out.itemsize, _at(out)
+        )
+        if alphabet.escape >= 0:
+            where = self.byte_positions(alphabet.escapes(tokens))
+            escaped = outliers.astype(np.uint64) << np.uint64(alphabet.bits)
+            if raw is not None:
+                escaped |= raw[where] & raw.dtype.type((1 << alphabet.bits) - 1)
+            out[where] = escaped.astype(out.dtype)
 
     def philox_fill(
         self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]

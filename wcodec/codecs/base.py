@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from types import TracebackType
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -20,6 +21,8 @@ MAX_DEPTH = 8
 MAX_PARTS = 256
 LARGE = 1 << 22
 """Bytes of memory worth giving back when it is too small for what is asked."""
+RANKED = 1 << 20
+"""Elements of a mask between two for which the number kept before them is known."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -60,29 +63,32 @@ class Env:
     _free: dict[int, list[U8]] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
-    @contextmanager
-    def borrow(self, count: int, dtype: np.dtype[Any]) -> Iterator[UInts]:
+    def borrow(self, count: int, dtype: np.dtype[Any]) -> Loan:
         """Lend an uninitialised array; memory is reused, so that decoding touches few fresh pages."""
-        size = max(1 << 12, 1 << (count * dtype.itemsize - 1).bit_length()) if count else 1 << 12
-        with self._lock:
-            fits = [s for s in (size, 2 * size, 4 * size) if self._free.get(s)]
-            buffer = self._free[fits[0]].pop() if fits else None
-            if buffer is None and size >= LARGE:  # what is too small now would only lie about
-                for smaller in [s for s in self._free if LARGE <= s < size]:
-                    del self._free[smaller]
-        if buffer is None:
-            buffer = np.empty(size, np.uint8)
-        try:
-            yield buffer[: count * dtype.itemsize].view(dtype)
-        finally:
-            with self._lock:
-                self._free.setdefault(buffer.size, []).append(buffer)
+        return Loan(self, count, dtype)
 
     def take(self, size: int) -> U8:
         """Return uninitialised bytes for a section to keep, reused once the lease ends."""
         if self.lease is None:
             return np.empty(size, np.uint8)
-        return self.lease.enter_context(self.borrow(size, np.dtype(np.uint8)))
+        buffer = self._buffer(size)
+        self.lease.callback(self._give, buffer)
+        return buffer[:size]
+
+    def _buffer(self, size: int) -> U8:
+        size = max(1 << 12, 1 << (size - 1).bit_length()) if size else 1 << 12
+        with self._lock:
+            for fitting in (size, 2 * size, 4 * size):
+                if self._free.get(fitting):
+                    return self._free[fitting].pop()
+            if size >= LARGE:  # what is too small now would only lie about
+                for smaller in [s for s in self._free if LARGE <= s < size]:
+                    del self._free[smaller]
+        return np.empty(size, np.uint8)
+
+    def _give(self, buffer: U8) -> None:
+        with self._lock:
+            self._free.setdefault(buffer.size, []).append(buffer)
 
     def leased(self, lease: ExitStack) -> Env:
         """Return this environment with a lease; memory and limits stay shared."""
@@ -123,6 +129,23 @@ class Env:
         return known
 
 
+class Loan:
+    """The context manager of ``Env.borrow``: written out because it is entered for every part of every tensor."""
+
+    __slots__ = ("_buffer", "_env", "_view")
+
+    def __init__(self, env: Env, count: int, dtype: np.dtype[Any]) -> None:
+        size = count * dtype.itemsize
+        self._env, self._buffer = env, env._buffer(size)
+        self._view: UInts = self._buffer[:size].view(dtype)
+
+    def __enter__(self) -> UInts:
+        return self._view
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._env._give(self._buffer)
+
+
 class Codec(ABC):
     """One way to store an array as a section.
 
@@ -159,18 +182,22 @@ class Codec(ABC):
         """Tell whether encode takes arrays of this dtype."""
         return True
 
+    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+        """Return the kept elements of a mask before start, and ascending positions less start of those in start … stop − 1.
+
+        A mask keeps the elements whose BOOL byte is not zero. The window has at most 2^30 elements.
+        """
+        first, before = start // RANKED * RANKED, 0
+        if first:
+            if "before" not in section.memo:
+                section.memo["before"] = _kept_before(section, spec, env)
+            before = section.memo["before"][start // RANKED]
+        with decoded(section, spec, env, first, stop) as mask:
+            return cut(before, env.backend.byte_positions(mask), start - first, stop - first)
+
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
         """Elements that decode together: a window that begins and ends at multiples of it wastes nothing."""
         return 1
-
-    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
-        """Return how many elements before start are not 0, and where those of a window are, counted from start.
-
-        For arrays that serve as masks; one that knows its positions better than its bytes overrides this.
-        """
-        with env.borrow(stop, spec.dtype.storage) as mask:
-            self.decode(section, spec, env, 0, stop, mask)
-            return int(np.count_nonzero(mask[:start])), np.flatnonzero(mask[start:]).astype(np.uint32)
 
     def lend(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
         """Lend storage elements start … stop − 1: in borrowed memory, unless the stored bytes are them."""
@@ -254,6 +281,29 @@ def unit(part: Part, spec: Spec, env: Env) -> int:
 def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
     """Lend storage elements start … stop − 1 of a checked section or resource."""
     return find(part, env).lend(part, spec, env, start, stop) if isinstance(part, Section) else _decoded(part, spec, env, start, stop)
+
+
+def positions(part: Part, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+    """Return what ``Codec.positions`` does of a checked mask, a section or a resource."""
+    if isinstance(part, Ref | Resource):
+        part = (env.resource(part.index) if isinstance(part, Ref) else part).section
+    assert isinstance(part, Section)
+    return find(part, env).positions(part, spec, env, start, stop)
+
+
+def cut(before: int, found: U32, start: int, stop: int) -> tuple[int, U32]:
+    """Cut positions that were found from an earlier element on: kept elements before start, positions less start."""
+    low, high = (int(at) for at in np.searchsorted(found, np.array((start, stop), np.uint32)))
+    return before + low, found[low:high] - np.uint32(start) if start else found[low:high]
+
+
+def _kept_before(section: Section, spec: Spec, env: Env) -> list[int]:
+    """Count the kept elements of a mask before every multiple of RANKED."""
+    found = [0]
+    for at in range(0, spec.count, RANKED):
+        with decoded(section, spec, env, at, min(at + RANKED, spec.count)) as mask:
+            found.append(found[-1] + int(np.count_nonzero(mask)))
+    return found
 
 
 @contextmanager

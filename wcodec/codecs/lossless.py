@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.const import is_constant
+from wcodec.codecs.masking import sparse_lossless
 from wcodec.codecs.smallest import smallest, zstd_estimate
 from wcodec.errors import EncodeError
 from wcodec.types import Section, Spec, UInts
@@ -48,6 +49,8 @@ def lossless(x: UInts, spec: Spec, env: Env) -> Section:
         found = [split, env.codecs["raw"].encode(x, spec, env)]
         if _patterned(split) and zstd_estimate(x, env) < stored_size(split):
             found.append(env.codecs["zstd"].encode(x, spec, env))
+        if (sparse := sparse_lossless(x, spec, env)) is not None:
+            found.append(sparse)
         return min(found, key=stored_size)
     return smallest(x, spec, env)
 

@@ -16,8 +16,8 @@ from wcodec.codecs.base import Codec, Env, Expected, storage_spec, stored_size
 from wcodec.codecs.params import uint
 from wcodec.codecs.rans import Rans, wire
 from wcodec.codecs.runs import by_runs
-from wcodec.codecs.smallest import entropy, smallest
-from wcodec.codecs.splitting import Tokens, choose_split, sample, split_tokens
+from wcodec.codecs.smallest import smallest
+from wcodec.codecs.splitting import Tokens, choose_split, highest, split_tokens
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, U8, U32, MemoryStream, Part, Section, Spec, Stream, UInts
 
@@ -100,14 +100,16 @@ class PlanesCodec(Codec):
         if not self.suits(spec):
             raise EncodeError(f"planes cannot hold {spec}")
         bits = 8 * spec.dtype.storage.itemsize
-        rest, sign = choose_split(x, spec)
-        rest = options.get("rest", rest)
-        split = Planes(bits, min(max(rest, bits - 16), bits - 1), options.get("sign", sign))
+        split, top = choose_split(x, spec, env)
+        if options:
+            rest = min(max(options.get("rest", split.rest), bits - 16), bits - 1)
+            split = Planes(bits, rest, options.get("sign", split.sign))
+            top = highest(x, split, env)
         parts: dict[str, Part] | None = None
         strays = 0
         if x.size:
             with env.borrow(x.size, np.dtype(np.uint8)) as room:
-                split, tokens = split_tokens(x, split, env, room, fixed="rest" in options)
+                split, tokens = split_tokens(x, split, top, env, room, fixed="rest" in options)
                 if tokens is not None:
                     parts = _parts_of_tokens(tokens, x, symbol_spec(split, spec), split, env)
                     strays = tokens.strays.size
@@ -202,10 +204,7 @@ def _parts_of_tokens(found: Tokens, x: UInts, its: Spec, split: Planes, env: Env
 def _rest(plane: U8, env: Env) -> Section:
     """Code one rest plane: raw unless a look says that it is not noise."""
     its = Spec.of("U8", plane.size)
-    seen = sample(plane)
-    counts = np.bincount(seen, minlength=256)
-    # The entropy of a sample of noise falls short of 8 bits by about 184 bits in all.
-    if plane.size and entropy(counts) / seen.size < 8 - 0.015 - 250 / seen.size:
-        found, runs = smallest(plane, its, env), by_runs(plane, its, env)
-        return runs if runs is not None and stored_size(runs) <= FASTER * stored_size(found) else found
-    return env.codecs["raw"].encode(plane, its, env)
+    if env.backend.is_noise(plane):
+        return env.codecs["raw"].encode(plane, its, env)
+    found, runs = smallest(plane, its, env), by_runs(plane, its, env)
+    return runs if runs is not None and stored_size(runs) <= FASTER * stored_size(found) else found

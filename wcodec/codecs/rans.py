@@ -14,7 +14,6 @@ from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
 from wcodec.codecs.params import blob, flag, uint, uints
 from wcodec.codecs.rans_encoder import add_alphabet, alphabet_of, context_of, encode_tokens, order_of
 from wcodec.coding.rans import LOW, Context, Job, Order
-from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import U8, U32, U64, MemoryStream, Section, Spec, UInts
@@ -174,7 +173,7 @@ class Rans(Codec):
                 raw = stack.enter_context(base.decoded(section.parts["rest"], its, env, begin, end))
             if w.alphabet.escape >= 0:
                 values = self._outliers(section, w, env, first, last, found)
-            w.alphabet.join(found, raw, values, out)
+            env.backend.join_tokens(w.alphabet, found, raw, values, out)
 
     def _outliers(self, section: Section, w: Wire, env: Env, first: int, last: int, found: U8) -> U32:
         """Return the escaped values of a window in element order. Raises Corrupt [RANS-3]."""
@@ -238,7 +237,7 @@ class Rans(Codec):
         tables, shared = options.get("tables", (None, None))
         data, tables = encode_tokens(order, context, params["precision"], symbols, env, tables, shared is not None)
         if shared is not None:
-            params["table_size"], parts["tables"] = len(tables.pack()), shared
+            params["table_size"], parts["tables"] = len(env.backend.pack_tables(tables)), shared
         parts["data"] = MemoryStream(data)
         return Section("rans", params, parts)
 
@@ -249,7 +248,7 @@ class Rans(Codec):
         params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
         params |= ({"base": base_} if base_ else {}) | ({"zero": True} if zero else {})
         counts = counts.reshape(1, 256)
-        data, _ = encode_tokens(order, Context(), 12, symbols, env, Tables.fit(counts, 12), counts=counts)
+        data, _ = encode_tokens(order, Context(), 12, symbols, env, env.backend.fit_tables(counts, 12), counts=counts)
         return Section("rans", params, {"data": MemoryStream(data)})
 
 

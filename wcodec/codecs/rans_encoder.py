@@ -19,8 +19,8 @@ from wcodec.types import DTYPES, U8, U32, U64, Part, Spec, UInts
 
 BLOCK = 1 << 16
 """Symbols of a block, about: its 100 bytes are then 0.1 % of a BF16 tensor's. Decoders run two or four at once."""
-PIECE = 1 << 21
-"""Symbols that are encoded at once, about: their words need room for the worst case."""
+GUESSED = 1 << 20
+"""Symbols from which room for their words is guessed: as many bytes as symbols nearly always suffice."""
 
 
 def order_of(count: int, cols: int, options: Mapping[str, Any]) -> Order:
@@ -99,9 +99,7 @@ def encode_tokens(
 
     Returns the stream, without tables when they are shared.
     """
-    pieces = min(max(env.parallel, -(-order.count // PIECE)), max(order.units, 1))
-    cuts = np.linspace(0, order.units, pieces + 1).astype(int).tolist()
-    spans = [(order.window(a, b), a * order.unit) for a, b in itertools.pairwise(cuts)]
+    spans = _spans(order, env.parallel)
 
     def job(span: tuple[Order, int], its: Tables) -> tuple[Job, U8]:
         return Job(span[0], context, its, span[1]), symbols[span[1] : span[1] + span[0].count]
@@ -110,23 +108,35 @@ def encode_tokens(
         none = Tables(precision, np.zeros((context.tables, 256), np.uint16))
         found = list(env.workers(lambda span: env.backend.rans_histogram(*job(span, none)), spans))
         counts = np.sum(found, axis=0, dtype=np.uint64)
-        tables = Tables.fit(counts, precision)
+        tables = env.backend.fit_tables(counts, precision)
     ready = tables
-    packed = b"" if shared else tables.pack()
-    words_at = len(packed) + 4 * max(order.blocks - 1, 0) + 4 * order.blocks * order.lanes
-    # Words go straight into place, so that they never stand in memory twice; a guess that is too small grows.
-    guess = order.count if counts is None else int(1.02 * order.count * tables.cost(counts) / max(8, 8 * int(counts.sum())))
-    stream = env.take(words_at + guess + 4096)
-    at, sizes, states = words_at, [], []
-    for state, size, words in env.workers(lambda span: env.backend.rans_encode(*job(span, ready)), spans):
-        if at + words.size > stream.size:
-            stream, old = env.take(2 * (at + words.size)), stream
-            stream[:at] = old[:at]
-        stream[at : at + words.size] = words
-        at += words.size
-        sizes.append(size)
-        states.append(state.reshape(-1))
-    offsets = np.cumsum(np.concatenate(sizes)[:-1], dtype=np.uint32)
-    head = [np.frombuffer(packed, np.uint8), offsets.view(np.uint8), np.concatenate(states).view(np.uint8)]
-    np.concatenate(head, out=stream[:words_at])
-    return stream[:at], tables
+    packed = b"" if shared else env.backend.pack_tables(tables)
+    fixed = len(packed) + 4 * max(order.blocks - 1, 0) + 4 * order.blocks * order.lanes
+    # Words go straight into place, so that they never stand in memory twice. Where the guess is too small, the next one is not.
+    rate = 1.0 if counts is None or order.count < GUESSED else 1.03 * tables.cost(counts) / max(8, 8 * int(counts.sum()))
+    rooms = [int(rate * span.count) // 2 * 2 + 256 * span.blocks for span, _ in spans]
+    made: list[tuple[U32, U32, int]] = []
+    while not made or any(size > room for (_, _, size), room in zip(made, rooms, strict=True)):
+        rooms = [size for _, _, size in made] or rooms
+        starts = list(itertools.accumulate(rooms, initial=fixed))
+        stream = env.take(starts[-1])
+        places = [(*job(span, ready), stream[a:b]) for span, (a, b) in zip(spans, itertools.pairwise(starts), strict=True)]
+        made = list(env.workers(lambda place: env.backend.rans_encode(*place), places))
+    end = fixed
+    for start, (_, _, size) in zip(starts, made, strict=False):
+        if start != end:
+            stream.data[end : end + size] = stream.data[start : start + size]
+        end += size
+    per_block = np.concatenate([sizes for _, sizes, _ in made])
+    head = [np.frombuffer(packed, np.uint8), np.cumsum(per_block[:-1], dtype=np.uint32).view(np.uint8)]
+    np.concatenate([*head, *(states.reshape(-1).view(np.uint8) for states, _, _ in made)], out=stream[:fixed])
+    return stream[:end], tables
+
+
+def _spans(order: Order, count: int) -> list[tuple[Order, int]]:
+    """Cut into about ``count`` windows of whole units. Returns them and the elements before each."""
+    count = min(count, max(order.units, 1))
+    if count == 1:
+        return [(order, 0)]
+    cuts = [order.units * i // count for i in range(count + 1)]
+    return [(order.window(a, b), a * order.unit) for a, b in itertools.pairwise(cuts)]

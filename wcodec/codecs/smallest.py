@@ -10,7 +10,9 @@ import numpy.typing as npt
 from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.bitpack import spread
 from wcodec.codecs.const import is_constant
+from wcodec.codecs.wide import fit_wide
 from wcodec.coding.rans import Context, Job, Order
+from wcodec.coding.sampling import UNIT, entropy
 from wcodec.coding.tables import Tables
 from wcodec.types import U8, Section, Spec, UInts
 
@@ -21,12 +23,6 @@ FIXED = 96
 """Guess of the bytes that an entropy-coded section costs besides its symbols."""
 
 
-def entropy(counts: npt.NDArray[np.floating | np.integer]) -> float:
-    """Return the order-0 entropy in bits of all symbols together."""
-    used = counts[counts > 0].astype(np.float64)
-    return float(used.sum() * np.log2(used.sum()) - (used * np.log2(used)).sum()) if used.size else 0.0
-
-
 def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
     """Encode with const, raw, bitpack, rans or zstd, whichever is smallest. zstd=False leaves out the slow one."""
     if not x.size:
@@ -35,12 +31,15 @@ def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
         return env.codecs["const"].encode(x, spec, env)
     base, width = spread(x)
     estimates = {"raw": x.nbytes, "bitpack": FIXED // 2 + x.size * width // 8}
+    options: dict[str, Any] = {}
     if width <= 8 and env.codecs["rans"].suits(spec):
         estimates["rans"] = FIXED + _entropy_bytes(x, base, env)
+    elif env.codecs["rans"].suits(spec) and (wide := fit_wide(x)):
+        estimates["rans"], options = FIXED + wide[0], wide[1]
     if zstd:
         estimates["zstd"] = zstd_estimate(x, env)
     best = min(estimates, key=lambda name: (estimates[name], name != "raw"))
-    found = env.codecs[best].encode(x, spec, env)
+    found = env.codecs[best].encode(x, spec, env, **(options if best == "rans" else {}))
     return found if best == "raw" else min(env.codecs["raw"].encode(x, spec, env), found, key=stored_size)
 
 
@@ -50,7 +49,7 @@ def _entropy_bytes(x: UInts, base: int, env: Env) -> int:
         counts: npt.NDArray[Any] = env.backend.rans_histogram(job, x)[0]
     else:
         counts = np.bincount((x - x.dtype.type(base)).astype(np.intp))
-    return int(entropy(counts) * 1.001 / 8) + int((counts > 0).sum()) + 100 * (x.size >> 16)
+    return int(entropy(counts) / UNIT * 1.001 / 8) + int((counts > 0).sum()) + 100 * (x.size >> 16)
 
 
 def zstd_estimate(x: UInts, env: Env) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import threading
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -134,6 +135,7 @@ class BufferTarget:
     def __init__(self, buffer: BinaryIO) -> None:
         self._buffer, self.position = buffer, 0
         self._done = False
+        self._lock = threading.Lock()  # for the buffer has one position, and what is written is read back meanwhile
         buffer.seek(0)
         buffer.truncate()
 
@@ -144,16 +146,18 @@ class BufferTarget:
 
     def write(self, data: BytesLike) -> None:
         view = octets(data)
-        self._buffer.seek(self.position)
-        self._buffer.write(view)
+        with self._lock:
+            self._buffer.seek(self.position)
+            self._buffer.write(view)
         self.position += view.nbytes
 
     def view(self, start: int, stop: int) -> U8 | None:
         return None
 
     def read_into(self, start: int, out: U8) -> None:
-        self._buffer.seek(start)
-        data = self._buffer.read(out.size)
+        with self._lock:
+            self._buffer.seek(start)
+            data = self._buffer.read(out.size)
         if len(data) != out.size:
             raise Truncated(f"the buffer ends at byte {start + len(data)}")
         out[:] = np.frombuffer(data, np.uint8)

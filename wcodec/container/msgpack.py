@@ -66,11 +66,11 @@ def _ordered(value: Any) -> Any:
     if type(value) in _LEAVES:
         return value
     if isinstance(value, dict):
-        if not all(type(key) is str for key in value):
+        if set(map(type, value)) - {str}:
             raise TypeError("keys must be str")
-        return {key: _ordered(value[key]) for key in sorted(value)}
+        return {key: its if type(its := value[key]) in _LEAVES else _ordered(its) for key in sorted(value)}
     if isinstance(value, list | tuple):
-        return [_ordered(item) for item in value]
+        return list(value) if set(map(type, value)) <= _LEAVES else [_ordered(item) for item in value]
     raise TypeError(f"{type(value).__name__} does not go into a file")
 
 

@@ -11,16 +11,17 @@
 #define WK_OWN(isa) \
   .split = wk_split_##isa, .tokens = wk_tokens_##isa, .join = wk_join_##isa, .philox = wk_philox_##isa, .floats = &wk_floats_##isa
 
-static const wk_kernels scalar = {.flight = 1, .gather = wk_gather_scalar, WK_OWN(scalar)};
+static const wk_kernels scalar = {.flight = 1, .mark = wk_mark_scalar, .gather = wk_gather_scalar, WK_OWN(scalar)};
 #if WK_X86
 #define WK_BYTES .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
 #define WK_VBMI \
-  .encode = wk_encode_avx512, .gather = wk_gather_vbmi, .look_up = wk_look_up_avx2, .pack = wk_pack_avx2, WK_OWN(avx512)
+  .encode = wk_encode_vbmi, .mark = wk_mark_vbmi, .take_apart = wk_take_apart_vbmi, .gather = wk_gather_vbmi, \
+  .look_up = wk_look_up_avx2, .pack = wk_pack_avx2, WK_OWN(avx512)
 
 static const wk_kernels avx2 = {
-    .flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx2)};
+    .flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .mark = wk_mark_scalar, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx2)};
 static const wk_kernels avx512 = {
-    .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx512)};
+    .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, .mark = wk_mark_scalar, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx512)};
 static const wk_kernels vbmi = {.flight = 2, .decode = wk_decode_avx512, .unpack = wk_unpack_avx2, WK_VBMI};
 static const wk_kernels vbmi_gather = {.flight = 4, .decode = wk_decode_avx512_gather, .unpack = wk_unpack_vbmi, WK_VBMI};
 
@@ -68,6 +69,16 @@ const wk_kernels *wk_current(void) {
   if (found) return found;
   wcodec_set_isa(WCODEC_AVX512);
   return atomic_load_explicit(&current, memory_order_acquire);
+}
+
+int wk_isa(void) {
+  const wk_kernels *kernels = wk_current();
+#if WK_X86
+  return kernels == &scalar ? WCODEC_SCALAR : kernels == &avx2 ? WCODEC_AVX2 : WCODEC_AVX512;
+#else
+  (void)kernels;
+  return WCODEC_SCALAR;
+#endif
 }
 
 int wcodec_same(const void *a, const void *b, uint64_t size) { return size == 0 || memcmp(a, b, size) == 0; }

@@ -101,11 +101,14 @@ typedef struct {
   const uint8_t *table; /* their tables; NULL: all 0 */
 } wk_writer;
 
-/* packed: frequency (at least 1) | start << 16 of [table][token]. reciprocal: floor(2^32 / frequency). */
+/* packed: frequency (at least 1) | start << 16 of [table][token]. reciprocal: floor(2^32 / frequency).
+ * planes: the bytes of packed of the first table, lowest first; the tokens used differ modulo `modulus`, which is 64, 128
+ * or 256, and so do their places. */
 typedef struct {
   const uint32_t *packed;
   const uint64_t *reciprocal;
-  uint32_t precision;
+  uint32_t precision, modulus;
+  uint8_t planes[4][256];
 } wk_coder;
 
 /* Encode the n symbols of a run from w->token on. */
@@ -173,6 +176,11 @@ typedef struct {
   /* Symbols to tokens, and the range of the symbols: wcodec_split_tokens. */
   void (*tokens)(const void *symbol, uint32_t symbol_bytes, uint64_t count, uint32_t base, uint8_t *token,
                  uint32_t *range);
+  /* Both in one pass, the top plane not packed. Returns the elements done, none of most layouts. NULL: none. */
+  uint64_t (*take_apart)(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,
+                         uint8_t *const *plane, uint32_t *range);
+  /* flags[token[i]] = 1 */
+  void (*mark)(const uint8_t *token, uint64_t n, uint8_t *flags);
   /* Join with symbol[i] + split->base, or 0 where split->zero and symbol[i] = 0. past: store past the caches, out being
    * aligned to WK_LINE. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
@@ -186,12 +194,21 @@ typedef struct {
 
 const wk_kernels *wk_current(void);
 
+/* The instruction set in use: WCODEC_SCALAR, ... */
+int wk_isa(void);
+
 /* Pack bytes of 1 to 7 bits without vectors: also the ends of longer runs. */
 void wk_pack_scalar(const uint8_t *x, uint32_t width, uint64_t n, uint8_t *out);
+
+void wk_mark_scalar(const uint8_t *token, uint64_t n, uint8_t *flags);
 
 /* Count n tokens, at most 2^30 until the counts are added up. */
 void wk_count(const uint8_t *tokens, uint64_t n, uint32_t part[WK_PARTS][256]);
 void wk_count_up(uint32_t part[WK_PARTS][256], uint64_t *counts);
+
+/* Positions of the kept among mask elements from ... count - 1 (64 per word): wcodec_kept_positions. */
+void wk_bits_scalar(const uint8_t *mask, uint64_t from, uint64_t count, uint32_t *out);
+void wk_bytes_scalar(const uint8_t *mask, uint64_t from, uint64_t count, uint32_t *out);
 
 #define WK_PLANES(isa)                                                                         \
   void wk_split_##isa(const wcodec_split *, const void *, uint64_t, void *, uint8_t *const *); \
@@ -209,11 +226,17 @@ uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void
 uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 WK_PLANES(avx2)
 WK_PLANES(avx512)
+void wk_bits_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_t room);
+void wk_bytes_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_t room);
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
+uint64_t wk_take_apart_vbmi(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,
+                            uint8_t *const *plane, uint32_t *range);
+void wk_mark_vbmi(const uint8_t *token, uint64_t n, uint8_t *flags);
+void wk_encode_vbmi(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_look_up_avx2(const uint8_t *map, uint32_t entries, const uint8_t *class, uint64_t n, uint8_t *table);
 void wk_unpack_avx2(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);
 void wk_unpack_vbmi(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *out);

@@ -26,8 +26,12 @@ void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t 
   wk_current()->join(&plain, symbol, symbol_bytes, rest, count, 0, out);
 }
 
+void wk_mark_scalar(const uint8_t *token, uint64_t n, uint8_t *flags) {
+  for (uint64_t i = 0; i < n; i++) flags[token[i]] = 1;
+}
+
 void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint32_t every,
-                         uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint32_t *range) {
+                         uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint8_t *seen, uint32_t *range) {
   const wk_kernels *kernels = wk_current();
   const uint32_t planes = (split->rest + 7) / 8, width = split->rest % 8,
                  symbol_bytes = 8 * split->bytes - split->rest > 8 ? 2 : 1;
@@ -39,9 +43,17 @@ void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t coun
     uint8_t *p[8] = {NULL};
     for (uint32_t k = 0; k < planes; k++) p[k] = rest[k] + at;
     if (width) p[planes - 1] = top;
-    kernels->split(split, (const uint8_t *)x + at * split->bytes, n, symbol, p);
-    kernels->tokens(symbol, symbol_bytes, n, split->base, tokens + at, range);
-    if (at / WK_CHUNK % every == 0) wk_count(tokens + at, n, part);
+    const uint8_t *its = (const uint8_t *)x + at * split->bytes;
+    const uint64_t done = kernels->take_apart ? kernels->take_apart(split, its, n, tokens + at, p, range) : 0;
+    if (done < n) {
+      uint8_t *q[8] = {NULL};
+      for (uint32_t k = 0; k < planes; k++) q[k] = p[k] + done;
+      kernels->split(split, its + done * split->bytes, n - done, symbol, q);
+      kernels->tokens(symbol, symbol_bytes, n - done, split->base, tokens + at + done, range);
+    }
+    const uint64_t counted = n < WK_CHUNK / every ? n : WK_CHUNK / every;
+    wk_count(tokens + at, counted, part);
+    kernels->mark(tokens + at + counted, n - counted, seen);
     if (width) wcodec_pack_bits(top, 1, n, width, 0, rest[planes - 1] + at * width / 8);
     since += n;
     if (since >= 1u << 30) {

@@ -3,11 +3,11 @@
 
 enum { SLACK = 64 }; /* vector code may write this far below a block's first word */
 
-static uint64_t room(const wcodec_job *job) { return 2 * (uint64_t)wk_span(job) + SLACK; }
+static uint64_t reach(const wcodec_job *job) { return 2 * (uint64_t)wk_span(job) + SLACK; }
 
 uint64_t wcodec_encode_scratch(const wcodec_job *job) {
   const uint64_t tables = job->context == WCODEC_NONE ? 0 : 2 * (uint64_t)wk_span(job) + wk_trellises(job);
-  return job->tables * 256ull * 12 + 2 * room(job) + tables;
+  return job->tables * 256ull * 12 + 2 * reach(job) + tables;
 }
 
 /* Encode a group of at most 4 * lanes symbols. */
@@ -63,20 +63,36 @@ static void find_tables(const wcodec_job *job, const wk_shape *shape, const uint
   }
 }
 
-uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint16_t *starts,
-                            const uint8_t *tokens, uint8_t *scratch, uint32_t *states, uint32_t *per_block,
-                            uint8_t *words) {
+/* Lay the bytes of the first table's entries apart: wk_coder. */
+static void lay_planes(wk_coder *c, const wk_u16 *frequencies) {
+  for (c->modulus = 64; c->modulus < 256; c->modulus *= 2) {
+    uint8_t taken[128] = {0};
+    int twice = 0;
+    for (uint32_t t = 0; t < 256; t++)
+      if (frequencies[t]) twice |= taken[t % c->modulus]++;
+    if (!twice) break;
+  }
+  for (uint32_t t = 0; t < 256; t++)
+    if (frequencies[t])
+      for (int i = 0; i < 4; i++) c->planes[i][t % c->modulus] = (uint8_t)(((const wk_u32 *)c->packed)[t] >> 8 * i);
+}
+
+uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint8_t *tokens,
+                            uint8_t *scratch, uint32_t *states, uint32_t *per_block, uint8_t *words, uint64_t room) {
   const wk_kernels *kernels = wk_current();
   const uint64_t blocks = wcodec_blocks(job), entries = job->tables * 256ull;
   wk_u64 *reciprocal = (wk_u64 *)scratch;
   wk_u32 *packed = (wk_u32 *)(scratch + 8 * entries);
-  for (uint64_t i = 0; i < entries; i++) {
+  for (uint64_t i = 0, start = 0; i < entries; i++) {
     const uint32_t f = ((const wk_u16 *)frequencies)[i];
-    packed[i] = (f ? f : 1) | (uint32_t)((const wk_u16 *)starts)[i] << 16;
+    if (i % 256 == 0) start = 0;
+    packed[i] = (f ? f : 1) | (uint32_t)start << 16;
     reciprocal[i] = (1ull << 32) / (f ? f : 1);
+    start += f;
   }
-  const wk_coder coder = {(const uint32_t *)packed, (const uint64_t *)reciprocal, job->precision};
-  uint8_t *const streams = scratch + 12 * entries, *const tables = streams + 2 * room(job),
+  wk_coder coder = {(const uint32_t *)packed, (const uint64_t *)reciprocal, job->precision, 0, {{0}}};
+  lay_planes(&coder, (const wk_u16 *)frequencies);
+  uint8_t *const streams = scratch + 12 * entries, *const tables = streams + 2 * reach(job),
                  *const state = tables + 2 * (size_t)wk_span(job);
   const int vector = job->lanes == WK_WIDE && job->precision >= 10 && kernels->encode;
   uint64_t total = 0;
@@ -90,7 +106,7 @@ uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, 
     wk_writer w[2];
     for (int i = 0; i < k; i++) {
       for (int lane = 0; lane < WK_WIDE; lane++) w[i].x[lane] = WK_LOW;
-      w[i].at = streams + (uint64_t)(i + 1) * room(job);
+      w[i].at = streams + (uint64_t)(i + 1) * reach(job);
       w[i].table = NULL;
       if (job->context != WCODEC_NONE) find_tables(job, &shape[i], tokens, state, tables + (size_t)i * wk_span(job));
     }
@@ -110,8 +126,8 @@ uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, 
       if (whole) kernels->encode(w, k, &coder, whole);
     }
     for (int i = 0; i < k; i++, block++) {
-      const size_t size = (size_t)(streams + (uint64_t)(i + 1) * room(job) - w[i].at);
-      memcpy(words + 2 * total, w[i].at, size);
+      const size_t size = (size_t)(streams + (uint64_t)(i + 1) * reach(job) - w[i].at);
+      if (total + size / 2 <= room) memcpy(words + 2 * total, w[i].at, size);
       memcpy((uint8_t *)states + block * job->lanes * 4, w[i].x, job->lanes * 4);
       ((wk_u32 *)per_block)[block] = (uint32_t)(size / 2);
       total += size / 2;

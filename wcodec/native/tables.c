@@ -1,4 +1,4 @@
-/* Tables of frequencies: from their bytes to frequencies and look-up (entropy.md section 1). */
+/* Tables of frequencies (entropy.md section 1): from their bytes to frequencies and look-up, and from counts to their bytes. */
 #include "internal.h"
 
 /* Bits of a table from some position on, of at most 13 bits at once; zero beyond the end. */
@@ -53,5 +53,100 @@ uint64_t wcodec_read_tables(const uint8_t *data, uint64_t size, uint32_t tables,
       for (uint32_t k = 0; k < f[token]; k++) entry[slot++] = f[token] | k << 12 | token << 24;
     if (!slot) memset(entry, 0, sizeof(uint32_t) << precision);
   }
+  return used;
+}
+
+/* Raise the frequencies of the `missing` tokens that gain most: ln((f+1)/f) is about 2/(2f+1). The first of equals. */
+static void raise(const double *weight, uint32_t *f, uint32_t n, uint32_t missing) {
+  double gain[256];
+  for (uint32_t i = 0; i < n; i++) gain[i] = weight[i] / (2 * f[i] + 1);
+  for (uint32_t k = 0; k < missing && k < n; k++) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++)
+      if (gain[i] > gain[best]) best = i;
+    gain[best] = -1;
+    f[best]++;
+  }
+}
+
+/* Lower that of the token that loses least. */
+static void lower(const double *weight, uint32_t *f, uint32_t n) {
+  uint32_t best = n;
+  double least = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    const double loss = weight[i] / (2 * f[i] - 1);
+    if (f[i] > 1 && (best == n || loss < least)) {
+      best = i;
+      least = loss;
+    }
+  }
+  f[best]--;
+}
+
+static void fit(const wk_u64 *counts, uint32_t precision, wk_u16 *frequencies) {
+  double weight[256], total = 0;
+  uint32_t token[256], f[256], n = 0, sum = 0;
+  const uint32_t size = 1u << precision;
+  memset(frequencies, 0, 256 * sizeof *frequencies);
+  for (uint32_t t = 0; t < 256; t++)
+    if (counts[t]) {
+      token[n] = t;
+      total += weight[n++] = (double)counts[t];
+    }
+  if (n == 1) {
+    frequencies[token[0]] = (uint16_t)(size - 1);
+    frequencies[token[0] < 255 ? token[0] + 1 : token[0] - 1] = 1;
+  }
+  if (n < 2) return;
+  const double scale = size / total;
+  for (uint32_t i = 0; i < n; i++) {
+    f[i] = (uint32_t)(weight[i] * scale);
+    sum += f[i] += !f[i];
+  }
+  while (sum < size) {
+    const uint32_t missing = size - sum;
+    raise(weight, f, n, missing);
+    sum += missing < n ? missing : n;
+  }
+  for (; sum > size; sum--) lower(weight, f, n);
+  for (uint32_t i = 0; i < n; i++) frequencies[token[i]] = (uint16_t)f[i];
+}
+
+void wcodec_fit_tables(const uint64_t *counts, uint32_t tables, uint32_t precision, uint16_t *frequencies) {
+  for (uint32_t t = 0; t < tables; t++) fit((const wk_u64 *)counts + 256 * t, precision, (wk_u16 *)frequencies + 256 * t);
+}
+
+/* Add the low bits of value to bytes that are zero from `at` on. */
+WK_INLINE void put_bits(uint8_t *out, uint64_t at, uint32_t value, uint32_t bits) {
+  value = (value & ((1u << bits) - 1)) << at % 8;
+  for (uint8_t *to = out + at / 8; value; value >>= 8) *to++ |= (uint8_t)value;
+}
+
+/* Write one table; returns the bytes it takes. */
+static uint64_t pack_table(const wk_u16 *frequencies, uint8_t *out) {
+  uint32_t first = 0, last = 255, lengths[256];
+  while (first < 255 && !frequencies[first]) first++;
+  while (last > first && !frequencies[last]) last--;
+  memset(out, 0, 514);
+  if (!frequencies[first]) return 3; /* unused */
+  out[0] = (uint8_t)first;
+  out[1] = (uint8_t)(last - first);
+  uint64_t at = 16;
+  for (uint32_t t = first; t <= last; t++, at += 4) {
+    lengths[t] = 0;
+    for (uint32_t f = frequencies[t]; f; f >>= 1) lengths[t]++;
+    put_bits(out, at, lengths[t], 4);
+  }
+  for (uint32_t t = first; t <= last; t++)
+    if (lengths[t]) {
+      put_bits(out, at, frequencies[t], lengths[t] - 1);
+      at += lengths[t] - 1;
+    }
+  return (at + 7) / 8;
+}
+
+uint64_t wcodec_pack_tables(const uint16_t *frequencies, uint32_t tables, uint8_t *out) {
+  uint64_t used = 0;
+  for (uint32_t t = 0; t < tables; t++) used += pack_table((const wk_u16 *)frequencies + 256 * t, out + used);
   return used;
 }

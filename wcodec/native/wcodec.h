@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 7
+#define WCODEC_ABI 9
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -104,6 +104,20 @@ WCODEC_API uint64_t wcodec_encode_scratch(const wcodec_job *job);
 WCODEC_API uint64_t wcodec_read_tables(const uint8_t *data, uint64_t size, uint32_t tables, uint32_t precision,
                                        uint16_t *frequencies, uint32_t *lut);
 
+/* Make frequencies [tables][256] that sum to 2^precision from counts [tables][256], every counted token getting one: those
+ * of wcodec/coding/tables.py. */
+WCODEC_API void wcodec_fit_tables(const uint64_t *counts, uint32_t tables, uint32_t precision, uint16_t *frequencies);
+
+/* Write the bytes of tables to out, which has room for 514 of each; returns how many they are. */
+WCODEC_API uint64_t wcodec_pack_tables(const uint16_t *frequencies, uint32_t tables, uint8_t *out);
+
+/* Choose by a sample how x[count] of `bytes` bytes splits, symbols having at most `widest` (up to 11) bits besides the sign:
+ * found[0 ... 2] are rest bits, place of the sign and highest symbol seen. count is not 0. */
+WCODEC_API void wcodec_choose_split(const void *x, uint32_t bytes, uint64_t count, uint32_t widest, uint32_t *found);
+
+/* 1 when a sample of bytes looks as if they had 8 bits of entropy each, else 0. */
+WCODEC_API int wcodec_is_noise(const uint8_t *plane, uint64_t count);
+
 /* Decode a window into out[count], in element order.
  *
  * lut: [tables << precision], for every slot of every table: frequency | (slot - start) << 12 | token << 24, 0 in
@@ -128,12 +142,12 @@ WCODEC_API int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, co
 
 /* Encode tokens[count], all of which have a frequency in their table.
  *
- * frequencies, starts: [tables][256]. states: [blocks][lanes], per_block: [blocks], words: room for 2 * count bytes.
- * Returns the number of words.
+ * frequencies: [tables][256]. states: [blocks][lanes], per_block: [blocks], words: room for `room` words; count always
+ * suffice. Returns the number of words; when there are more than room, words holds nothing of use.
  */
-WCODEC_API uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint16_t *starts,
-                                       const uint8_t *tokens, uint8_t *scratch, uint32_t *states, uint32_t *per_block,
-                                       uint8_t *words);
+WCODEC_API uint64_t wcodec_rans_encode(const wcodec_job *job, const uint16_t *frequencies, const uint8_t *tokens,
+                                       uint8_t *scratch, uint32_t *states, uint32_t *per_block, uint8_t *words,
+                                       uint64_t room);
 
 /* Add the number of symbols of every token to counts[tables][256]; precision is not looked at. Scratch as for decoding.
  */
@@ -145,10 +159,11 @@ WCODEC_API void wcodec_split_planes(const wcodec_split *split, const void *x, ui
                                     uint8_t *const *rest);
 
 /* Split x[count] into tokens max(symbol - base, 0) mod 256 and rest planes, the top one packed where split says so.
- * Adds the tokens of every `every`-th run of 4096 to counts[256]. range[0], range[1]: lowest symbol above 0 and highest one
+ * Adds the first 4096 / every of every 4096 tokens to counts[256], and sets seen[256] to 1 for the others. range[0], range[1]: lowest symbol above 0 and highest one
  * so far; start with 2^8 or 2^16 (symbols of up to 8, or more bits) and 0. */
 WCODEC_API void wcodec_split_tokens(const wcodec_split *split, const void *x, uint64_t count, uint32_t every,
-                                    uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint32_t *range);
+                                    uint8_t *tokens, uint8_t *const *rest, uint64_t *counts, uint8_t *seen,
+                                     uint32_t *range);
 
 /* Join symbols of `symbol_bytes` bytes (1 or 2) with rest planes; base, zero and packed are not looked at. */
 WCODEC_API void wcodec_join_planes(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes,
@@ -166,6 +181,27 @@ WCODEC_API void wcodec_unpack_bits(const uint8_t *data, uint32_t bytes, uint64_t
  * Returns 1, or 0 when an index is not below count. */
 WCODEC_API int wcodec_gather(const void *centroids, uint32_t count, uint32_t bytes, const void *index,
                              uint32_t index_bytes, uint64_t n, void *out);
+/* Number of kept elements of a mask: bytes that are not zero, or, with `bits`, set bits, lowest of byte 0 first. */
+WCODEC_API uint64_t wcodec_count_kept(const uint8_t *mask, uint64_t count, uint32_t bits);
+
+/* Their ascending positions. out: room for `room` numbers, at least wcodec_count_kept; count is at most 2^32. */
+WCODEC_API void wcodec_kept_positions(const uint8_t *mask, uint64_t count, uint32_t bits, uint32_t *out, uint64_t room);
+
+/* Positions from gaps of `bytes` bytes (1, 2 or 4): in every block of `block` elements, at least 1, counts[b] of them,
+ * each the position less the previous one (-1 before the first) less 1. blocks * block is at most 2^32.
+ * Returns 1 when all lie in their blocks, else 0 (then out holds nothing of use). */
+WCODEC_API int wcodec_gap_positions(const void *gaps, uint32_t bytes, const uint32_t *counts, uint64_t blocks,
+                                    uint64_t block, uint32_t *out);
+
+/* Write values[n] of `bytes` bytes (1, 2, 4 or 8) to ascending positions below count of out; with `clear`, zeros
+ * everywhere else. */
+WCODEC_API void wcodec_scatter(const uint32_t *positions, uint64_t n, const void *values, uint32_t bytes, void *out,
+                               uint64_t count, int clear);
+
+/* Turn tokens into integers of `bytes` bytes (1, 2 or 4): (token + base) << bits | raw low bits (rans.md), 0 for token 0
+ * when `zero`. raw: integers of raw_bytes bytes, 1 or 2; 0: bits is 0 and there are none. */
+WCODEC_API void wcodec_join_tokens(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count,
+                                   uint32_t base, uint32_t zero, uint32_t bits, uint32_t bytes, void *out);
 
 /* A stream of random words (rng.md): key and the two fixed words of the counter. */
 typedef struct {

@@ -25,6 +25,7 @@ INTERLEAVED = "query_key_value"
 @lru_cache
 def _member(text: str) -> re.Pattern[str]:
     try:
+        re.compile(text)  # alone: a stray bracket might find its other half below
         return re.compile(rf"(?<![^.])(?:{text})(?![^.])")
     except re.error as error:
         raise RecipeError(f"group member {text!r} is no regular expression: {error}") from None

@@ -1,0 +1,143 @@
+/* Masks as positions, and values scattered there (spec/codecs/sparse.md). */
+#include "internal.h"
+
+enum {
+  PIECE = 1 << 15 /* bytes of the output that are cleared and filled while they are in the first-level cache */
+};
+
+/* Positions of the bits of a word, from `base` on. */
+WK_INLINE uint64_t put_word(uint64_t word, uint32_t base, uint32_t *out, uint64_t n) {
+  for (; word; word &= word - 1) out[n++] = base + (uint32_t)__builtin_ctzll(word);
+  return n;
+}
+
+static uint64_t word_of_bits(const uint8_t *bits, uint64_t n) {
+  uint64_t word = 0;
+  memcpy(&word, bits, (n + 7) / 8);
+  return n < 64 ? word & ((1ull << n) - 1) : word;
+}
+
+/* Eight bytes to eight bits: each byte's bits move to its lowest, which a product gathers in the top byte. */
+static uint64_t word_of_bytes(const uint8_t *mask, uint64_t n) {
+  uint64_t word = 0;
+  for (uint64_t i = 0; i < n; i += 8) {
+    uint64_t x = 0;
+    memcpy(&x, mask + i, n - i < 8 ? n - i : 8);
+    x |= x >> 4 & 0x0F0F0F0F0F0F0F0Full;
+    x |= x >> 2 & 0x3F3F3F3F3F3F3F3Full;
+    x = (x | x >> 1) & 0x0101010101010101ull;
+    word |= (x * 0x0102040810204080ull >> 56) << i;
+  }
+  return word;
+}
+
+#define POSITIONS(name, read, step)                                                \
+  void name(const uint8_t *mask, uint64_t from, uint64_t count, uint32_t *out) {   \
+    uint64_t n = 0;                                                                \
+    for (uint64_t i = from; i < count; i += 64)                                    \
+      n = put_word(read(mask + i / step, count - i < 64 ? count - i : 64), (uint32_t)i, out, n); \
+  }
+
+POSITIONS(wk_bits_scalar, word_of_bits, 8)
+POSITIONS(wk_bytes_scalar, word_of_bytes, 1)
+
+uint64_t wcodec_count_kept(const uint8_t *mask, uint64_t count, uint32_t bits) {
+  uint64_t n = 0;
+  if (!bits) {
+    for (uint64_t i = 0; i < count; i++) n += mask[i] != 0;
+    return n;
+  }
+  for (uint64_t i = 0; i < count; i += 64)
+    n += (uint64_t)__builtin_popcountll(word_of_bits(mask + i / 8, count - i < 64 ? count - i : 64));
+  return n;
+}
+
+void wcodec_kept_positions(const uint8_t *mask, uint64_t count, uint32_t bits, uint32_t *out, uint64_t room) {
+(void)room;
+#if WK_X86
+  if (wk_isa() == WCODEC_AVX512) {
+    (bits ? wk_bits_avx512 : wk_bytes_avx512)(mask, count, out, room);
+    return;
+  }
+#endif
+  (bits ? wk_bits_scalar : wk_bytes_scalar)(mask, 0, count, out);
+}
+
+#define GAPS(type, name)                                                                               \
+  static int name(const type *gaps, const uint32_t *counts, uint64_t blocks, uint64_t block, uint32_t *out) { \
+    int inside = 1;                                                                                    \
+    for (uint64_t b = 0; b < blocks; b++) {                                                            \
+      const uint64_t base = b * block - 1;                                                             \
+      uint64_t at = 0;                                                                                 \
+      for (uint32_t i = 0; i < counts[b]; i++) {                                                       \
+        at += (uint64_t)gaps[i] + 1;                                                                   \
+        out[i] = (uint32_t)(base + at);                                                                \
+      }                                                                                                \
+      inside &= at <= block;                                                                           \
+      gaps += counts[b];                                                                               \
+      out += counts[b];                                                                                \
+    }                                                                                                  \
+    return inside;                                                                                     \
+  }
+
+GAPS(uint8_t, gaps_8)
+GAPS(wk_u16, gaps_16)
+GAPS(wk_u32, gaps_32)
+
+int wcodec_gap_positions(const void *gaps, uint32_t bytes, const uint32_t *counts, uint64_t blocks, uint64_t block,
+                         uint32_t *out) {
+  if (bytes == 1) return gaps_8((const uint8_t *)gaps, counts, blocks, block, out);
+  if (bytes == 2) return gaps_16((const wk_u16 *)gaps, counts, blocks, block, out);
+  return gaps_32((const wk_u32 *)gaps, counts, blocks, block, out);
+}
+
+#define SCATTER(type, name)                                                                                    \
+  static void name(const uint32_t *positions, uint64_t n, const type *values, type *out, uint64_t count, int clear) { \
+    uint64_t i = 0;                                                                                            \
+    for (uint64_t at = 0; clear && at < count; at += PIECE / sizeof(type)) {                                   \
+      const uint64_t end = count - at < PIECE / sizeof(type) ? count : at + PIECE / sizeof(type);              \
+      memset(out + at, 0, (end - at) * sizeof(type));                                                          \
+      for (; i < n && positions[i] < end; i++) out[positions[i]] = values[i];                                  \
+    }                                                                                                          \
+    for (; i < n; i++) out[positions[i]] = values[i];                                                          \
+  }
+
+SCATTER(uint8_t, scatter_8)
+SCATTER(wk_u16, scatter_16)
+SCATTER(wk_u32, scatter_32)
+SCATTER(wk_u64, scatter_64)
+
+void wcodec_scatter(const uint32_t *positions, uint64_t n, const void *values, uint32_t bytes, void *out, uint64_t count,
+                    int clear) {
+  if (bytes == 1) scatter_8(positions, n, (const uint8_t *)values, (uint8_t *)out, count, clear);
+  else if (bytes == 2) scatter_16(positions, n, (const wk_u16 *)values, (wk_u16 *)out, count, clear);
+  else if (bytes == 4) scatter_32(positions, n, (const wk_u32 *)values, (wk_u32 *)out, count, clear);
+  else scatter_64(positions, n, (const wk_u64 *)values, (wk_u64 *)out, count, clear);
+}
+
+#define JOIN(type, name)                                                                                        \
+  static void name(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count, uint32_t base,   \
+                   uint32_t zero, uint32_t bits, type *out) {                                                   \
+    const uint32_t mask = (1u << bits) - 1;                                                                     \
+    const uint8_t *low = (const uint8_t *)raw;                                                                  \
+    const wk_u16 *wide = (const wk_u16 *)raw;                                                                   \
+    if (raw_bytes == 2)                                                                                         \
+      for (uint64_t i = 0; i < count; i++)                                                                      \
+        out[i] = (type)((zero && !tokens[i] ? 0 : tokens[i] + base) << bits | (wide[i] & mask));                \
+    else if (raw_bytes == 1)                                                                                    \
+      for (uint64_t i = 0; i < count; i++)                                                                      \
+        out[i] = (type)((zero && !tokens[i] ? 0 : tokens[i] + base) << bits | (low[i] & mask));                 \
+    else                                                                                                        \
+      for (uint64_t i = 0; i < count; i++) out[i] = (type)(zero && !tokens[i] ? 0 : tokens[i] + base);          \
+  }
+
+JOIN(uint8_t, join_8)
+JOIN(wk_u16, join_16)
+JOIN(wk_u32, join_32)
+
+void wcodec_join_tokens(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count, uint32_t base,
+                        uint32_t zero, uint32_t bits, uint32_t bytes, void *out) {
+  if (bytes == 1) join_8(tokens, raw, raw_bytes, count, base, zero, bits, (uint8_t *)out);
+  else if (bytes == 2) join_16(tokens, raw, raw_bytes, count, base, zero, bits, (wk_u16 *)out);
+  else join_32(tokens, raw, raw_bytes, count, base, zero, bits, (wk_u32 *)out);
+}
