@@ -50,7 +50,7 @@ def encode(
     source: str | Path,
     target: str | Path | None = None,
     *,
-    recipe: str | Path = "lossless",
+    recipe: str | Path | Recipe = "lossless",
     rules: Sequence[str] = (),
     importance: str | Path | Mapping[str, Any] | None = None,
     include: Sequence[str] = (),
@@ -62,7 +62,7 @@ def encode(
 ) -> EncodeReport:
     """Encode a safetensors file, or a folder of shards, to ``.wcodec``.
 
-    target: beside the source by default. recipe: a method's name with options (``wfn:delta=0.05``) or a TOML file. rules:
+    target: beside the source by default. recipe: a method's name with options (``wfn:delta=0.05``), a TOML file or a ``Recipe``. rules:
     ``GLOB=METHOD:options``, tried before the recipe. importance: of every weight (a checkpoint, or
     name → array), for methods that weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
@@ -153,7 +153,7 @@ def encode_tensors(
     metadata: Mapping[str, str] | None = None,
     *,
     tied: Mapping[str, str] | None = None,
-    recipe: str | Path = "lossless",
+    recipe: str | Path | Recipe = "lossless",
     rules: Sequence[str] = (),
     importance: str | Path | Mapping[str, Any] | None = None,
     threads: int | None = None,

@@ -17,13 +17,15 @@ from wcodec.types import DTYPES
 MATCH = ("tensors", "dtype", "shape", "dims", "count")
 
 
-def read_recipe(recipe: str | Path, rules: Sequence[str] = (), importance: Importance | None = None) -> Recipe:
-    """Return the recipe of a TOML file, or of a method's name with options: ``wfn``, ``joint-rank-k:keep=0.8``.
+def read_recipe(recipe: str | Path | Recipe, rules: Sequence[str] = (), importance: Importance | None = None) -> Recipe:
+    """Return the recipe of a TOML file, of a method's name with options (``wfn``, ``joint-rank-k:keep=0.8``), or one made in Python.
 
     rules: ``GLOB=METHOD:options``, tried before the recipe's own. importance: for methods that weigh errors. Raises RecipeError, OSError.
     """
-    text = str(recipe)
     first = [_rule_of(rule, importance) for rule in rules]
+    if isinstance(recipe, Recipe):
+        return Recipe("\n".join([*rules, recipe.text]), (*first, *recipe.rules))
+    text = str(recipe)
     if text.endswith(".toml"):
         text = Path(recipe).read_text()
         own = _rules(text, str(recipe), importance)
