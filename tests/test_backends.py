@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wcodec.backends import Backend, Planes, Symbols, available, choose, get_backend, native
+from wcodec.backends.native import library
 from wcodec.coding.rans import POLYNOMIALS, Context, Job, Order
 from wcodec.coding.tables import Tables
 from wcodec.errors import BackendUnavailable, Corrupt
@@ -420,12 +421,12 @@ def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_native
 def test_stale_or_strange_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr(native, "ABI", native.ABI + 1)
+    monkeypatch.setattr(library, "ABI", library.ABI + 1)
     with pytest.raises(BackendUnavailable, match="stale"):
         native.load()
     monkeypatch.undo()
     (tmp_path / "_wcodec.so").write_bytes(b"no library")
-    monkeypatch.setattr(native, "_candidates", lambda: iter([tmp_path / "_wcodec.so"]))
+    monkeypatch.setattr(library, "_candidates", lambda: iter([tmp_path / "_wcodec.so"]))
     with pytest.raises(BackendUnavailable, match="does not load"):
         native.load()
     monkeypatch.undo()

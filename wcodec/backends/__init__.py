@@ -1,6 +1,7 @@
 """Backends: the same verbs on arrays, in numpy (the oracle) or native code."""
 
-from wcodec.backends.base import COUNTED, Backend, Planes, Symbols
+from wcodec.backends.base import Backend
 from wcodec.backends.choose import available, get_backend
+from wcodec.backends.numpy.planes import COUNTED, Planes, Symbols
 
 __all__ = ["COUNTED", "Backend", "Planes", "Symbols", "available", "get_backend"]

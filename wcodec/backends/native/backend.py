@@ -1,0 +1,27 @@
+"""The native backend: the topics together."""
+
+from __future__ import annotations
+
+import os
+
+from wcodec.backends.base import Backend
+from wcodec.backends.native.codebook import NativeCodebook
+from wcodec.backends.native.entropy import NativeEntropy
+from wcodec.backends.native.floats import NativeFloats
+from wcodec.backends.native.library import open_library
+from wcodec.backends.native.planes import NativePlanes
+from wcodec.backends.native.random import NativeRandom
+
+
+class NativeBackend(NativeEntropy, NativePlanes, NativeCodebook, NativeRandom, NativeFloats, Backend):
+    """C kernels; whatever they do not take goes to numpy. ``NativeEntropy`` brings the verbs of masks with it."""
+
+    name = "native"
+
+
+def load() -> NativeBackend:
+    """Load the library; WCODEC_ISA caps its instruction set. Raises BackendUnavailable with the reason."""
+    backend = NativeBackend(open_library())
+    if cap := os.environ.get("WCODEC_ISA"):
+        backend.set_isa(cap)
+    return backend

@@ -1,0 +1,34 @@
+"""Philox in C; MT19937 is numpy's own generator, which is C already."""
+
+from __future__ import annotations
+
+from ctypes import byref
+
+import numpy as np
+import numpy.typing as npt
+
+from wcodec.backends.native.arrays import address, fits
+from wcodec.backends.native.library import Native, Philox
+from wcodec.backends.numpy.random import RandomVerbs
+from wcodec.coding import philox
+from wcodec.types import U8
+
+
+class NativeRandom(Native, RandomVerbs):
+    """Random numbers by C."""
+
+    def philox_fill(
+        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]
+    ) -> None:
+        """Write elements start … of a stream of random numbers (spec/rng.md). kind: uniform or normal."""
+        if not fits(out, np.float32, 0):
+            return super().philox_fill(seed, id, stream, kind, scale, decay, start, out)
+        table = address(philox.normals()) if kind == "normal" else None
+        self._library.wcodec_philox_fill(byref(Philox(seed, id, stream)), table, scale, decay, start, out.size, address(out))
+
+    def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -> int:
+        """Write 1 where the word of element start … is below threshold, else 0; return the number of ones."""
+        if not fits(out, np.uint8, 0):
+            return super().philox_draw(seed, id, stream, threshold, start, out)
+        found: int = self._library.wcodec_philox_draw(byref(Philox(seed, id, stream)), threshold, start, out.size, address(out))
+        return found
