@@ -54,7 +54,7 @@ def shape_of(shape: Sequence[int]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> Iterator[str]:
-    """Yield aligned lines. right: columns that align there. On a terminal that is too narrow, codecs, names and what they hold are shortened."""
+    """Yield aligned lines. right: columns that align there. On a narrow terminal, codecs, names and contents are shortened."""
     lines = [list(header), *([safe(cell) for cell in row] for row in rows)]
     widths = dict(zip(header, (max(map(len, cells)) for cells in zip(*lines, strict=True)), strict=True))
     if sys.stdout.isatty():
