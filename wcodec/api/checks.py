@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import numpy as np
 from wcodec.api.files import Checkpoint, matches, open_shards
 from wcodec.api.opened import Opened, inside
 from wcodec.api.outcome import parts_digest
+from wcodec.api.tolerance import same_parts, tolerance, within
 from wcodec.api.work import PIECE, make_env, make_pool, ordered, pieces, thread_count
 from wcodec.codecs import Env
 from wcodec.errors import Corrupt
@@ -126,7 +127,11 @@ def _digest(
 
 @dataclass(frozen=True, slots=True)
 class DiffReport:
-    """How two checkpoints differ by decoded content. only_a, only_b: names in one; spec: other dtype or shape; values: other bits."""
+    """How two checkpoints differ by decoded content. only_a, only_b: names in one; spec: other dtype or shape; values: other bits.
+
+    same_count: tensors that are the same: bit for bit, or tolerant ones that are so by parts, which decode from the same parts, or
+    within, with bits that differ no more than the bounds allow that their codecs' pages state.
+    """
 
     a: str
     b: str
@@ -136,10 +141,12 @@ class DiffReport:
     spec: list[str]
     values: list[str]
     metadata: bool
+    parts: list[str]
+    within: list[str]
 
     @property
     def same(self) -> bool:
-        """Whether all tensors are the same bit for bit; metadata is reported but does not count."""
+        """Whether all tensors are the same; metadata is reported but does not count."""
         return not (self.only_a or self.only_b or self.spec or self.values)
 
     def to_json(self) -> dict[str, Any]:
@@ -159,6 +166,7 @@ def diff(
 ) -> DiffReport:
     """Compare two checkpoints (``.wcodec`` or safetensors, files or folders) by what they decode to, bit for bit.
 
+    Tolerant tensors, whose last bits may differ between machines, are compared by their parts or within the bounds of their codecs.
     Raises FormatError, LimitExceeded, OSError.
     """
     options: dict[str, Any] = {"threads": 1, "kernels": kernels, "limits": limits}
@@ -172,27 +180,43 @@ def diff(
         common = [name for name in names_a if name in names_b]
         other = [name for name in common if left.spec(name) != right.spec(name)]
         done, total = 0, sum(left.spec(name).size for name in common)
-        values, env = [], make_env(kernels)
+        values, parts, close, env = [], [], [], make_env(kernels)
         for name in common:
-            if name not in other and not _same(left, right, name, env, pool):
+            if name in other:
+                pass
+            elif same_parts(left, right, name):
+                parts.append(name)
+            elif not (found := set(_compare(left, right, name, env, pool))) <= {SAME, NEAR}:
                 values.append(name)
+            elif NEAR in found:
+                close.append(name)
             done += left.spec(name).size
             if progress is not None:
                 progress(done, total)
         only_a = [name for name in names_a if name not in names_b]
         only_b = sorted(names_b - set(names_a))
         same = len(common) - len(other) - len(values)
-        return DiffReport(str(a), str(b), same, only_a, only_b, other, values, left.metadata != right.metadata)
+        return DiffReport(str(a), str(b), same, only_a, only_b, other, values, left.metadata != right.metadata, parts, close)
 
 
-def _same(a: Checkpoint, b: Checkpoint, name: str, env: Env, pool: ThreadPoolExecutor | None) -> bool:
-    dtype = a.spec(name).dtype.storage
+SAME, NEAR, OTHER = "same", "near", "other"
 
-    def same(window: tuple[int, int]) -> bool:
+
+def _compare(a: Checkpoint, b: Checkpoint, name: str, env: Env, pool: ThreadPoolExecutor | None) -> Iterator[str]:
+    """Yield how the windows of a tensor compare, up to the first that differs."""
+    dtype = a.spec(name).dtype
+
+    def compare(window: tuple[int, int]) -> str:
         count = window[1] - window[0]
-        with env.borrow(count, dtype) as x, env.borrow(count, dtype) as y:
+        with env.borrow(count, dtype.storage) as x, env.borrow(count, dtype.storage) as y:
             a.read(name, *window, x)
             b.read(name, *window, y)
-            return env.backend.same(x, y)
+            if env.backend.same(x, y):
+                return SAME
+            allowed = tolerance(a, b, name, *window)
+            return NEAR if allowed is not None and within(x, y, dtype, allowed) else OTHER
 
-    return all(ordered(pool, same, a.windows(name, env, PIECE), 4))
+    for found in ordered(pool, compare, a.windows(name, env, PIECE), 4):
+        yield found
+        if found == OTHER:
+            return

@@ -101,6 +101,10 @@ class Checkpoint:
         """Return the dtype and shape of a tensor."""
         return self._opened[name].record(name).spec if self._opened else self._plain[name][1].spec
 
+    def opened(self, name: str) -> Opened | None:
+        """Return the ``.wcodec`` file that holds a tensor; None for safetensors."""
+        return self._opened.get(name)
+
     def windows(self, name: str, env: Env, size: int) -> Iterator[tuple[int, int]]:
         """Yield ranges of storage elements of about ``size`` that can be read apart."""
         if self._opened:

@@ -9,13 +9,18 @@ from wcodec.types import Ref, Resource, Section
 
 def stored_bytes(section: Section) -> int:
     """Return the bytes of all streams below a section; shared resources not included."""
-    total = 0
-    for part in section.parts.values():
+    return sum(part_sizes(section).values())
+
+
+def part_sizes(section: Section) -> dict[str, int]:
+    """Return the bytes of all streams below each part; 0 for shared resources."""
+    sizes: dict[str, int] = {}
+    for name, part in section.parts.items():
         if isinstance(part, Section):
-            total += stored_bytes(part)
-        elif hasattr(part, "size"):
-            total += part.size
-    return total
+            sizes[name] = stored_bytes(part)
+        else:
+            sizes[name] = 0 if isinstance(part, Ref | Resource) else part.size
+    return sizes
 
 
 def tree(section: Section) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wcodec.cli import decode, diff, encode, inspect, verify
+from wcodec.cli import codecs, decode, diff, encode, inspect, recipes, verify
 from wcodec.cli.errors import GOOD, PIPE, UNTOLD, USAGE, Failure, silence
 from wcodec.cli.text import safe
 
@@ -23,6 +23,7 @@ wcodec inspect model.wcodec                 shows what is in it
 wcodec verify --deep model.wcodec           checks every byte
 wcodec decode model.wcodec -o copy.safetensors
 wcodec diff model.safetensors model.wcodec  compares the tensors
+wcodec recipes                              lists the methods that make it smaller with loss
 """
 EPILOG = """\b
 Results go to stdout, progress and errors to stderr.
@@ -43,8 +44,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for _name, _module in {"encode": encode, "decode": decode, "inspect": inspect, "verify": verify, "diff": diff}.items():
-    app.command(_name, epilog=_module.EXAMPLES)(_module.run)
+for _module in (encode, decode, inspect, verify, diff, recipes, codecs):
+    app.command(_module.__name__.rpartition(".")[2], epilog=_module.EXAMPLES)(_module.run)
 
 
 def _print_version(wanted: bool) -> None:

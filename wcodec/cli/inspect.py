@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wcodec.cli.errors import reporting
-from wcodec.cli.options import Globs, Json
+from wcodec.cli.options import Backend, Globs, Jobs, Json, Kernels, Limit, NoProgress, limits
+from wcodec.cli.progress import Bar
+from wcodec.cli.statistics import accounting, brief, resources, told
 from wcodec.cli.text import counted, emit, human, percent, say, shape_of, table
 from wcodec.errors import WcodecError
 
@@ -22,6 +24,7 @@ EXAMPLES = """\b
 Examples:
   wcodec inspect model.wcodec
   wcodec inspect model.wcodec -t '*.bias' --tree
+  wcodec inspect model.wcodec --stats           recounts values in use, entropies, kept elements
   wcodec inspect model.wcodec --json | jq '.tensors[].codec'
 """
 
@@ -32,13 +35,21 @@ def run(
     tree: Annotated[
         bool, typer.Option("--tree", help="Show how the sections of each tensor nest, with the sizes of their streams.")
     ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Decode indices, symbols and masks, and recount values in use, entropies and kept elements.")
+    ] = False,
+    jobs: Jobs = None,
+    backend: Kernels = Backend.auto,
+    limit: Limit = None,
     json: Json = False,
+    no_progress: NoProgress = False,
 ) -> None:
     """Show what a file holds, without decoding it.
 
-    The first line says whether anything was lost. Then comes a line for each tensor: its codecs, stored bits per weight and
-    stored size. Then the totals.
+    The first line says whether anything was lost. Then comes a line for each tensor: its codecs, stored bits per weight, stored
+    size, and what its method kept. Then shared sections, what papers would count, and the totals.
     """
+    bound = limits(limit)
     with reporting(src, json):
         from wcodec.api.files import suffix_of
         from wcodec.container.shards import WCODEC
@@ -47,14 +58,16 @@ def run(
             return _plain(src, tensor or (), json)
         from wcodec.api.inspector import inspect
 
-        report = inspect(src, include=tensor or ())
+        with Bar(src.name, not no_progress) as bar:
+            options: dict[str, Any] = {"threads": jobs or None, "kernels": backend.value, "limits": bound, "progress": bar}
+            report = inspect(src, include=tensor or (), stats=stats, **options)
         _any(report.tensors, tensor)
         if json:
             return emit({"format": "wcodec"} | report.to_json())
         say(report.summary())
-        for line in _trees(report) if tree else _table(report.tensors):
+        for line in _trees(report) if tree else _table(report):
             say(line)
-        for line in _totals(report, bool(tensor)):
+        for line in (*resources(report), *accounting(report), *_totals(report, bool(tensor))):
             say(line)
 
 
@@ -63,9 +76,14 @@ def _any(found: Sequence[object], globs: list[str] | None) -> None:
         raise WcodecError(f"no tensor matches {', '.join(globs)}")
 
 
-def _table(rows: Sequence[TensorRow]) -> Iterator[str]:
-    header = ("name", "dtype", "shape", "codec", "bpw", "size")
-    cells = [(row.name, row.dtype, shape_of(row.shape), _codec(row), f"{row.bits:.2f}", human(row.size)) for row in rows]
+def _table(report: FileReport) -> Iterator[str]:
+    header = ("name", "dtype", "shape", "codec", "bpw", "size", "holds")
+    cells = []
+    for row in report.tensors:
+        known = brief(report.facts.get(row.name, []))
+        cells.append((row.name, row.dtype, shape_of(row.shape), _codec(row), f"{row.bits:.2f}", human(row.size), known))
+    if not report.facts:
+        return table(header[:-1], [line[:-1] for line in cells], ("bpw", "size"))
     return table(header, cells, ("bpw", "size"))
 
 
@@ -110,23 +128,31 @@ def _trees(report: FileReport) -> Iterator[str]:
         size = f"= {row.alias}" if row.alias is not None else f"{human(row.raw_size)} → {human(row.size)}, {row.bits:.2f} bpw"
         yield f"{row.name}  {row.dtype} {shape_of(row.shape)}  {size}"
         if row.alias is None:
-            yield from _branch("", "", report.trees[row.name], "")
+            known = {tuple(its["path"]): told(its) for its in report.facts.get(row.name, [])}
+            yield from _branch("", (), report.trees[row.name], "", known)
 
 
-def _branch(before: str, name: str, part: Mapping[str, Any], indent: str) -> Iterator[str]:
-    """Yield the lines of a section and all below it. before: drawn in front of its own line; indent: of the lines below."""
-    label = f"{before}{name}: " if name else "  "
+def _branch(
+    before: str, path: tuple[str, ...], part: Mapping[str, Any], indent: str, known: Mapping[tuple[str, ...], str]
+) -> Iterator[str]:
+    """Yield the lines of a section and all below it.
+
+    before: drawn in front of its own line; indent: of the lines below; known: path → what else is known of a section.
+    """
+    label = f"{before}{path[-1]}: " if path else "  "
     if "stream" in part:
         yield f"{label}{human(part['stream'])}"
     elif "ref" in part:
         yield f"{label}resource {part['ref']}"
     else:
         params = ", ".join(f"{key}={_value(value)}" for key, value in part["params"].items())
-        yield f"{label}{part['codec']}{f' ({params})' if params else ''}"
+        more = f"  {known[path]}" if path in known else ""
+        yield f"{label}{part['codec']}{f' ({params})' if params else ''}{more}"
         below = list(part["parts"].items())
         for i, (key, child) in enumerate(below):
             last = i == len(below) - 1
-            yield from _branch(f"  {indent}{'└─' if last else '├─'} ", key, child, indent + ("   " if last else "│  "))
+            lead = f"  {indent}{'└─' if last else '├─'} "
+            yield from _branch(lead, (*path, key), child, indent + ("   " if last else "│  "), known)
 
 
 def _value(value: Any) -> str:

@@ -54,12 +54,12 @@ def shape_of(shape: Sequence[int]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> Iterator[str]:
-    """Yield aligned lines. right: columns that align there. On a terminal that is too narrow, codecs and names are shortened."""
+    """Yield aligned lines. right: columns that align there. On a narrow terminal, codecs, names and contents are shortened."""
     lines = [list(header), *([safe(cell) for cell in row] for row in rows)]
     widths = dict(zip(header, (max(map(len, cells)) for cells in zip(*lines, strict=True)), strict=True))
     if sys.stdout.isatty():
         excess = sum(widths.values()) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
-        for name, least in (("codec", 12), ("name", 24)):
+        for name, least in (("codec", 12), ("name", 24), ("holds", 20)):
             taken = max(0, min(excess, widths.get(name, 0) - least))
             if taken:
                 widths[name] -= taken

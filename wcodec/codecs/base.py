@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from wcodec.backends import Backend
 from wcodec.container.fields import check_requires
@@ -23,6 +24,7 @@ LARGE = 1 << 22
 """Bytes of memory worth giving back when it is too small for what is asked."""
 RANKED = 1 << 20
 """Elements of a mask between two for which the number kept before them is known."""
+F64: TypeAlias = npt.NDArray[np.float64]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -195,6 +197,14 @@ class Codec(ABC):
         with decoded(section, spec, env, first, stop) as mask:
             return cut(before, env.backend.byte_positions(mask), start - first, stop - first)
 
+    def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
+        """Return how far storage elements start … stop − 1 of a tolerant section may lie from their exact values, float64.
+
+        Both before the last rounding to the dtype. As the page states; infinite where it states nothing. Here 0: for codecs that copy
+        or look up what they decode, and for all that do not say how far an error of their parts reaches.
+        """
+        return np.zeros(stop - start)
+
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
         """Elements that decode together: a window that begins and ends at multiples of it wastes nothing."""
         return 1
@@ -271,6 +281,14 @@ def exact(part: Part, env: Env) -> bool:
     if not isinstance(part, Section):
         return True
     return find(part, env).exact and all(exact(child, env) for child in part.parts.values())
+
+
+def bound(part: Part, spec: Spec, env: Env, start: int, stop: int) -> F64:
+    """Return what ``Codec.bound`` does of a checked section or resource; zeros where it is exact."""
+    if isinstance(part, Ref | Resource):
+        part = (env.resource(part.index) if isinstance(part, Ref) else part).section
+    assert isinstance(part, Section)
+    return np.zeros(stop - start) if exact(part, env) else find(part, env).bound(part, spec, env, start, stop)
 
 
 def unit(part: Part, spec: Spec, env: Env) -> int:

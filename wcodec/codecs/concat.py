@@ -9,8 +9,10 @@ from itertools import accumulate
 from math import lcm
 from typing import Any, ClassVar
 
+import numpy as np
+
 from wcodec.codecs import base
-from wcodec.codecs.base import Codec, Env, Expected
+from wcodec.codecs.base import F64, Codec, Env, Expected
 from wcodec.codecs.params import uints
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import Part, Section, Spec, UInts
@@ -43,6 +45,14 @@ class Concat(Codec):
                 base.decode(part, its, env, low - begin, high - begin, out[low - start : high - start])
             elif begin == end:  # nothing to decode, but something to check
                 base.decode(part, its, env, 0, 0, out[:0])
+
+    def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
+        found = np.zeros(stop - start)
+        for part, its, begin, end in _extents(section, spec):
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                found[low - start : high - start] = base.bound(part, its, env, low - begin, high - begin)
+        return found
 
     def lend(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
         extents = _extents(section, spec)

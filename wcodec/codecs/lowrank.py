@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wcodec.codecs import base
-from wcodec.codecs.base import Codec, Env, Expected
+from wcodec.codecs.base import F64, Codec, Env, Expected
 from wcodec.codecs.factoring import balanced_svd, choose_rank, needs_spectrum, spectrum
 from wcodec.codecs.lossless import Config, encode_part
 from wcodec.codecs.matrix import approximable, matrix_shape
@@ -20,6 +20,10 @@ from wcodec.coding.uniform import F32
 from wcodec.errors import Corrupt
 from wcodec.types import DType, Part, Ref, Resource, Section, Spec, UInts
 
+UNIT = 2.0**-24
+"""Relative error of one rounding to binary32, at most."""
+LARGEST = float(np.finfo(np.float32).max) * (1 - 2.0**-10)
+"""Magnitude of sums below which no rounding overflows."""
 BUDGETS = ("rank", "keep", "energy", "error")
 
 
@@ -68,6 +72,17 @@ class LowRank(Codec):
             at = start - first * cols
             env.backend.round_floats(product.reshape(-1)[at : at + stop - start], spec.dtype, out)
 
+    def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
+        (rows, cols), rank = matrix_shape(spec), section.params["rank"]
+        first, last = (start // cols, -(-stop // cols)) if cols else (0, rows)
+        lefts, rights = Spec.of("F32", rows, rank), Spec.of("F32", rank, cols)
+        left, more_left = magnitudes(section.parts["left"], lefts, env, first * rank, last * rank)
+        right, more_right = magnitudes(section.parts["right"], rights, env, 0, rights.count)
+        exact = left.reshape(-1, rank) @ right.reshape(rank, cols)
+        moved = exact if more_left is left and more_right is right else more_left.reshape(-1, rank) @ more_right.reshape(rank, cols)
+        at = start - first * cols
+        return rounding(rank, exact, moved).reshape(-1)[at : at + stop - start]
+
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         values, (rows, cols) = approximable(x, spec, self.name).reshape(matrix_shape(spec)), matrix_shape(spec)
         budget = {key: options.get(key) for key in BUDGETS}
@@ -96,6 +111,28 @@ def factor(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Iterator[
         return
     with base.decoded(part, spec, env, start, stop) as found:
         yield finite(found.view(np.float32), "LOWRANK-2")
+
+
+def magnitudes(part: Part, spec: Spec, env: Env, start: int, stop: int) -> tuple[F64, F64]:
+    """Return the magnitudes of a factor's elements in float64, and those that its bound allows: the same array where that is 0."""
+    with base.decoded(part, spec, env, start, stop) as found:
+        size = np.abs(found.view(np.float32).astype(np.float64))
+    more = base.bound(part, spec, env, start, stop)
+    return size, size + more if more.any() else size
+
+
+def rounding(terms: int, exact: F64, moved: F64, largest: float = 1.0) -> F64:
+    """Return what the rounding of sums of products may add up to (Higham, section 3.1), and what an error of the factors does.
+
+    terms: products in a sum. exact, moved: sums of the magnitudes of products, of the factors as they are and as their bounds allow.
+    largest: what an underflow may be multiplied with, at least any product on the way. Infinite where binary32 overflows.
+    """
+    relative = terms * UNIT / (1 - terms * UNIT)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: F64 = relative * moved + terms * 2.0**-149 * largest
+        found = (found if moved is exact else found + (moved - exact)) * (1 + 1e-9)  # as float64 rounds, too
+    found[~(moved <= LARGEST) | (largest > LARGEST)] = np.inf
+    return found
 
 
 def finite(values: F32, rule: str) -> F32:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.codecs import base
-from wcodec.codecs.base import Codec, Env, Expected
+from wcodec.codecs.base import F64, Codec, Env, Expected
 from wcodec.codecs.lossless import encode_part
 from wcodec.codecs.masking import smallest_mask
 from wcodec.codecs.masks import runs
@@ -62,6 +62,18 @@ class Sparse(Codec):
         with base.decoded(section.parts["values"], Spec(spec.dtype, (kept,)), env, before, after) as values:
             kept_values = add(out[found], values, spec.dtype) if section.params.get("delta") else values
             env.backend.scatter(found, kept_values, out, fill is None)
+
+    def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
+        fill, found = section.parts.get("fill"), np.zeros(stop - start)
+        if section.params.get("delta"):  # sums are rounded twice: not for tolerant parts
+            return found
+        if fill is not None:
+            found[:] = base.bound(fill, spec, env, start, stop)
+        values = Spec(spec.dtype, (section.params["kept"],))
+        for low, high in runs(start, stop):
+            before, kept = base.positions(section.parts["mask"], mask_spec(spec), env, low, high)
+            found[kept + np.int64(low - start)] = base.bound(section.parts["values"], values, env, before, before + kept.size)
+        return found
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wcodec.codecs import base
-from wcodec.codecs.base import MAX_PARTS, Codec, Env, Expected
+from wcodec.codecs.base import F64, MAX_PARTS, Codec, Env, Expected
 from wcodec.codecs.lossless import Config, encode_part
 from wcodec.codecs.matrix import approximable
 from wcodec.codecs.params import uint
@@ -20,6 +20,8 @@ from wcodec.types import DTYPES, Section, Spec, UInts
 
 COARSE: Config = {"codec": "uniform", "bits": 4}
 FINE: Config = {"codec": "uniform", "bits": 8}
+ROUNDING = 2.0**-24 * (1 + 1e-6)
+"""Relative error of an addition in binary32, at most, and a little for float64's own."""
 
 
 class Sum(Codec):
@@ -58,6 +60,16 @@ class Sum(Codec):
                 with base.decoded(section.parts[str(i)], _layer(spec), env, start, stop) as layer:
                     env.backend.add_floats(total.view(np.float32), layer.view(np.float32))
             env.backend.round_floats(total.view(np.float32), spec.dtype, out)
+
+    def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
+        its, found, total = _layer(spec), np.zeros(stop - start), np.zeros(stop - start)
+        for i in range(section.params["layers"]):
+            part = section.parts[str(i)]
+            with base.decoded(part, its, env, start, stop) as layer:
+                total += layer.view(np.float32)
+            found += base.bound(part, its, env, start, stop)
+            found += ROUNDING * (np.abs(total) + found)
+        return found
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         layers: Sequence[Config | None] = options.get("layers", (COARSE, FINE))

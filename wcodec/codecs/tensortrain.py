@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from wcodec.codecs import base
-from wcodec.codecs.base import MAX_PARTS, Codec, Env, Expected
+from wcodec.codecs.base import F64, MAX_PARTS, Codec, Env, Expected
 from wcodec.codecs.factoring import bond_limits, factorise, train_size, tt_svd
-from wcodec.codecs.lowrank import encode_factor, finite
+from wcodec.codecs.lowrank import encode_factor, finite, magnitudes, rounding
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.codecs.params import uints
 from wcodec.coding.numbers import LOSSY
@@ -20,6 +21,7 @@ from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import Params, Part, Section, Spec, UInts
 
 SITES = 3
+Array: TypeAlias = npt.NDArray[Any]
 
 
 def _shapes(params: Params, spec: Spec) -> list[tuple[int, int, int, int]]:
@@ -61,19 +63,28 @@ class TensorTrain(Codec):
         return int(max(1, min(prod(section.params["rows"][1:]) * matrix_shape(spec)[1], spec.count)))
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        shapes, (rows, cols) = _shapes(section.params, spec), matrix_shape(spec)
-        cores = [self._core(section.parts[str(i)], Spec.of("F32", *shape), env) for i, shape in enumerate(shapes)]
-        high = prod(section.params["rows"][1:])  # rows that an element of the first core's rows stands for
-        tail = _contract(cores[1:], env)
-        first, last = (start // cols, -(-stop // cols)) if cols else (0, 0)
-        _, _, width, bond = shapes[0]
-        block = np.empty((width, tail.shape[1] * tail.shape[2]), np.float32)
-        for at in range(first // high, -(-last // high)):
-            env.backend.matmul(np.ascontiguousarray(cores[0][0, at]).reshape(width, bond), tail.reshape(bond, -1), block)
-            whole = block.reshape(width, high, -1).transpose(1, 0, 2).reshape(high, -1)[: rows - at * high, :cols]
-            begin, end = max(start, at * high * cols), min(stop, (at * high + whole.shape[0]) * cols)
-            piece = np.ascontiguousarray(whole).reshape(-1)[begin - at * high * cols : end - at * high * cols]
+        def product(a: F32, b: F32) -> F32:
+            found = np.empty((a.shape[0], b.shape[1]), np.float32)
+            env.backend.matmul(np.ascontiguousarray(a), np.ascontiguousarray(b), found)
+            return found
+
+        cores = [self._core(section.parts[str(i)], Spec.of("F32", *shape), env) for i, shape in enumerate(_shapes(section.params, spec))]
+        for begin, end, piece in _blocks(cores, spec, start, stop, product):
             env.backend.round_floats(piece, spec.dtype, out[begin - start : end - start])
+
+    def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
+        pairs, largest = [], 1.0
+        for i, shape in enumerate(_shapes(section.params, spec)):
+            its = Spec.of("F32", *shape)
+            pairs.append([size.reshape(shape) for size in magnitudes(section.parts[str(i)], its, env, 0, its.count)])
+            largest *= max(1.0, shape[0] * float(pairs[-1][1].max(initial=0)))  # at least that of any neighbours' product
+        exact, moved = np.zeros(stop - start), np.zeros(stop - start)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for found, cores in zip((exact, moved), zip(*pairs, strict=True), strict=True):
+                for begin, end, piece in _blocks(cores, spec, start, stop, np.matmul):
+                    found[begin - start : end - start] = piece
+        same = all(size is more for size, more in pairs)
+        return rounding(max(1, sum(section.params["bonds"])), exact, exact if same else moved, largest)
 
     def _core(self, part: Part, spec: Spec, env: Env) -> F32:
         found: F32 = finite(base.decode_all(part, spec, env).view(np.float32), "TENSORTRAIN-3").reshape(spec.shape)
@@ -117,14 +128,29 @@ def _bond(rows: tuple[int, ...], cols: tuple[int, ...], count: int, options: Map
     return low
 
 
-def _contract(cores: list[F32], env: Env) -> F32:
+def _blocks(
+    cores: Sequence[Array], spec: Spec, start: int, stop: int, product: Callable[[Array, Array], Array]
+) -> Iterator[tuple[int, int, Array]]:
+    """Yield windows (begin, end) of the matrix of a train, and their elements, as rows of the first core give them."""
+    (rows, cols), high = matrix_shape(spec), prod(core.shape[1] for core in cores[1:])
+    tail = _contract(cores[1:], product, cores[0].dtype)
+    first, last = (start // cols, -(-stop // cols)) if cols else (0, 0)
+    _, _, width, bond = cores[0].shape
+    for at in range(first // high, -(-last // high)):
+        block = product(cores[0][0, at].reshape(width, bond), tail.reshape(bond, -1))
+        whole = block.reshape(width, high, -1).transpose(1, 0, 2).reshape(high, -1)[: rows - at * high, :cols]
+        offset = at * high * cols
+        begin, end = max(start, offset), min(stop, offset + whole.size)
+        yield begin, end, np.ascontiguousarray(whole).reshape(-1)[begin - offset : end - offset]
+
+
+def _contract(cores: Sequence[Array], product: Callable[[Array, Array], Array], dtype: Any) -> Array:
     """Return the product of cores as [χ, rows, columns] of what they span."""
     if not cores:
-        return np.ones((1, 1, 1), np.float32)
+        return np.ones((1, 1, 1), dtype)
     found = cores[0]
     for core in cores[1:]:
         (bond, a, b, inner), (_, c, d, last) = found.shape, core.shape
-        product = np.empty((bond * a * b, c * d * last), np.float32)
-        env.backend.matmul(np.ascontiguousarray(found).reshape(-1, inner), np.ascontiguousarray(core).reshape(inner, -1), product)
-        found = product.reshape(bond, a, b, c, d, last).transpose(0, 1, 3, 2, 4, 5).reshape(bond, a * c, b * d, last)
+        joined = product(found.reshape(-1, inner), core.reshape(inner, -1))
+        found = joined.reshape(bond, a, b, c, d, last).transpose(0, 1, 3, 2, 4, 5).reshape(bond, a * c, b * d, last)
     return found.reshape(found.shape[:3])

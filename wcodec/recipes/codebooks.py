@@ -74,6 +74,7 @@ class PQ(Method):
     """Cluster blocks of neighbouring weights of a row by k-means, weighted by importance (product quantisation, arXiv 2004.07320).
 
     width: weights of a block. values: centroids, at most. half: round centroids to F16 values, which are stored in half the bytes.
+    seed: of the sample that centroids are made from.
     """
 
     width: int = 8

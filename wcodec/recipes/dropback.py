@@ -26,8 +26,9 @@ ONES = ("*norm*.weight", "*.bn[0-9]*.weight", "*ln_[0-9f]*.weight")
 
 @dataclass
 class DropBack(Method):
-    """Keep ``keep`` weights of all chosen tensors (a count, or a fraction below 1), by |w − w₀|; without it, all that differ from w₀.
+    """Keep the weights of all chosen tensors that moved furthest from their start w₀, and regenerate the others.
 
+    keep: how many stay, a count or a fraction below 1, by |w − w₀|; absent: all that differ from w₀, losslessly.
     fill: glob of names → how w₀ is made: the config of a codec without parts, such as {"codec": "philox", "seed": 7, …}; its ``id`` is
     the tensor's place among those chosen unless given. start: name → flat storage elements of w₀, stored whole.
     A tensor that neither names starts at 1 where it scales a norm, else at 0.
