@@ -45,7 +45,8 @@ class JointRankK(Method):
     keep (share of the parameters, 0.8), energy (share of Σ σ²), error (relative), rank: how many ranks, by one of them. scope: ``matrix``,
     or ``model``: ``keep`` is one budget for all tensors of the rule, spent where σ² per parameter is largest. groups: lists of regular
     expressions of names, one for each member; absent: queries with keys, gates with what they gate. heads: of keys, in fused
-    query_key_value matrices. separate: tensors of no group get a product of their own. covariance: name → [in, in] of the inputs, for calibrated factors.
+    query_key_value matrices.
+    separate: tensors of no group get a product of their own. covariance: name → [in, in] of the inputs, for calibrated factors.
     factors: config of both factors; None: rounded to the tensor's dtype, then lossless.
     """
 
