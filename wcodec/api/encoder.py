@@ -67,7 +67,7 @@ def encode(
     name → array), for methods that weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy or native. readback: decode every tensor again and compare before the file is finished.
-    force: replace an existing target. progress: called with (bytes done, bytes in all).
+    force: replace an existing target. progress: called with (bytes done, bytes in all); both grow by what methods read before they encode.
     Raises EncodeError, RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
     """
     path = Path(source)
@@ -77,8 +77,8 @@ def encode(
     out = path.with_suffix(".wcodec") if target is None else Path(target)
     with ExitStack() as stack:
         opened = _Input(path, job, stack)
-        job.prepare({out.name: opened.tensors})
-        return _encode_file(opened, out, job, progress, 0, path.stat().st_size)
+        seen = job.prepare({out.name: opened.tensors}, progress, opened.size)
+        return _encode_file(opened, out, job, progress, seen, seen + opened.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,24 @@ class _Job:
     readback: bool
     force: bool
 
-    def prepare(self, sources: Mapping[str, Source]) -> None:
-        """Let the recipe look at all tensors before the first is encoded."""
-        env = make_env(self.kernels)
-        self.recipe.prepare(AllTensors(sources, env), env)
+    def prepare(self, sources: Mapping[str, Source], progress: Progress | None, size: int) -> int:
+        """Let the recipe look at all tensors before the first is encoded; return the bytes it has read.
+
+        How often methods read is for them to find out: so these bytes join those in all (size: of what is encoded) as they are read.
+        """
+        env, seen = make_env(self.kernels), 0
+
+        def advance(more: int) -> None:
+            nonlocal seen
+            seen += more
+            if progress is not None:
+                progress(seen, seen + size)
+
+        tensors = AllTensors(sources, env)
+        tensors.advance = advance
+        self.recipe.prepare(tensors, env)
+        tensors.advance = None  # what is read while encoding counts there
+        return seen
 
 
 class _Input:
@@ -124,10 +138,11 @@ def _encode_folder(path: Path, target: Path | None, job: _Job, progress: Progres
         sources = [_Input(file, job, stack) for file in files]
         if job.include and not any(source.tensors.names for source in sources):
             raise EncodeError(f"no tensor matches {', '.join(job.include)}")
-        job.prepare({source.path.name: source.tensors for source in sources})
-        total, done, reports = sum(source.size for source in sources), 0, []
+        total, reports = sum(source.size for source in sources), list[EncodeReport]()
+        done = job.prepare({source.path.name: source.tensors for source in sources}, progress, total)
+        seen = done
         for source in sources:
-            reports.append(_encode_file(source, out / indexes.encoded_name(source.path.name), job, progress, done, total))
+            reports.append(_encode_file(source, out / indexes.encoded_name(source.path.name), job, progress, done, seen + total))
             done += source.size
     if index is not None:
         indexes.write_encoded(index, out, {Path(r.target).name: [row.name for row in r.tensors] for r in reports}, job.force)
@@ -169,9 +184,10 @@ def encode_tensors(
     job = _Job(read_recipe(recipe, rules, importance_of(importance)), (), thread_count(threads), kernels, readback, force)
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     source = MemorySource(tensors, names, tied or {})
-    job.prepare({"": source})
+    size = sum(spec.size for spec, _ in tensors.values())
+    seen = job.prepare({"": source}, progress, size)
     with _writer(target, metadata, None, job) as writer:
-        rows = _write(source, writer, job, progress, 0, sum(spec.size for spec, _ in tensors.values()))
+        rows = _write(source, writer, job, progress, seen, seen + size)
         writer.close()
     return rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
@@ -72,9 +72,13 @@ class MemorySource:
 
 
 class AllTensors:
-    """The tensors of all shards by name, as methods look at them (``recipes.Tensors``). sources: target shard → its tensors."""
+    """The tensors of all shards by name, as methods look at them (``recipes.Tensors``). sources: target shard → its tensors.
+
+    advance: called with the bytes of each tensor once a method has looked at it.
+    """
 
     def __init__(self, sources: Mapping[str, Source], env: Env) -> None:
+        self.advance: Callable[[int], None] | None = None
         self._at = {name: (shard, source, i) for shard, source in sources.items() for i, name in enumerate(source.names)}
         self._env = env
         self.names: Sequence[str] = list(self._at)
@@ -90,6 +94,8 @@ class AllTensors:
         _, source, index = self._at[name]
         with ExitStack() as stack:
             yield source.read(index, self._env, stack)
+        if self.advance is not None:
+            self.advance(source.spec(index).size)
 
     def file(self, name: str) -> str:
         """Return the shard that the tensor goes to."""

@@ -35,12 +35,17 @@ def run(
 
         if name is not None:
             entry = codec_entry(name)
-            return emit(entry.to_json()) if json else say(f"{entry.name} ({', '.join(_traits(entry))})\n{entry.text}")
+            return emit(entry.to_json()) if json else _print(entry)
         entries = list(codecs())
         if json:
             return emit({"codecs": [entry.to_json() for entry in entries]})
         for line in table(("codec", "stores", "decodes", "encodes"), [(its.name, its.summary, *_traits(its)) for its in entries], ()):
             say(line)
+
+
+def _print(entry: CodecEntry) -> None:
+    for line in (f"{entry.name} ({', '.join(_traits(entry))})", *entry.text.splitlines()):
+        say(line)
 
 
 def _traits(entry: CodecEntry) -> tuple[str, str]:

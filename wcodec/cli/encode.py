@@ -25,6 +25,7 @@ Examples:
   wcodec encode model.safetensors --recipe my.toml --importance gradients.safetensors
   wcodec encode model.safetensors -t '*.query.*=uniform:bits=6' -t '*.ffn.*=gwk:values=16'
 
+\b
 Methods and their options: wcodec recipes; codecs: wcodec codecs.
 A recipe is a method with options, or a TOML file of rules, of which the first that matches counts:
   [[rule]]

@@ -71,7 +71,7 @@ def _details(entry: Entry) -> Iterator[str]:
         yield ""
     if entry.importance:
         yield "weighs errors by encode --importance FILE"
-    shown = next((f":{its.name}={_value(its.default)}" for its in entry.options if its.default not in (None, {})), "")
+    shown = next((f":{its.name}={its.default}" for its in entry.options if type(its.default) in (int, float)), "")
     yield f"wcodec encode model.safetensors --recipe {entry.name}{shown}"
 
 

@@ -10,7 +10,7 @@ from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.const import is_constant
 from wcodec.codecs.masking import sparse_lossless
 from wcodec.codecs.smallest import smallest, zstd_estimate
-from wcodec.errors import EncodeError
+from wcodec.errors import RecipeError
 from wcodec.types import Section, Spec, UInts
 
 Config: TypeAlias = Mapping[str, Any]
@@ -23,7 +23,7 @@ SMALLEST_SPLIT = 512
 
 
 def encode_part(x: UInts, spec: Spec, env: Env, config: Config | None = None) -> Section:
-    """Encode an array as its config says; without one, losslessly. Raises EncodeError."""
+    """Encode an array as its config says; without one, losslessly. Raises EncodeError, RecipeError."""
     if config is None:
         return lossless(x, spec, env)
     options = dict(config)
@@ -31,8 +31,11 @@ def encode_part(x: UInts, spec: Spec, env: Env, config: Config | None = None) ->
     if name == "lossless":
         return lossless(x, spec, env)
     if name not in env.codecs:
-        raise EncodeError(f"no codec {name!r}; there are: lossless, {', '.join(env.codecs)}")
-    return env.codecs[name].encode(x, spec, env, **options)
+        raise RecipeError(f"no codec {name!r}; there are: lossless, {', '.join(env.codecs)}")
+    try:
+        return env.codecs[name].encode(x, spec, env, **options)
+    except TypeError as error:  # what a config holds comes from people
+        raise RecipeError(f"options of {name}: {error}") from error
 
 
 def lossless(x: UInts, spec: Spec, env: Env) -> Section:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass, field, fields
 from fnmatch import fnmatchcase
+from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -65,6 +66,36 @@ class Method(ABC):
             if its.init:
                 found[its.name] = its.default_factory() if its.default_factory is not MISSING else its.default
         return found
+
+    @classmethod
+    def check_types(cls, options: Mapping[str, Any]) -> None:
+        """Check the types of options that ``options()`` knows. Raises RecipeError."""
+        for its in fields(cls):  # type: ignore[arg-type]
+            value = options.get(its.name)
+            words, types = takes(str(its.type))
+            wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
+            if value is not None and (wrong or (types == (Sequence,) and isinstance(value, str))):
+                raise RecipeError(f"{cls.name}: {its.name} is {value!r}, expected {words}")
+
+
+def takes(annotation: str) -> tuple[str, tuple[type, ...]]:
+    """Return what a field of a method takes, in words and as types. annotation: as written in its class."""
+    inner = annotation.removesuffix(" | None")
+    if inner in TAKES:
+        return TAKES[inner]
+    if inner.startswith("Sequence"):
+        return "a list", (Sequence,)
+    if "NDArray" in inner or "UInts" in inner:
+        return "arrays, from Python only", (Mapping,)
+    return "a table of configs" if inner.startswith("Mapping[str, Mapping") else "a config", (Mapping,)
+
+
+TAKES: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("text", (str,)),
+    "int": ("a whole number", (Integral,)),
+    "float": ("a number", (Real,)),
+    "bool": ("true or false", (bool,)),
+}
 
 
 @dataclass

@@ -10,10 +10,8 @@ from typing import Any
 
 from wcodec.codecs import CODECS, Codec
 from wcodec.errors import RecipeError
-from wcodec.recipes.base import Method
+from wcodec.recipes.base import Method, takes
 from wcodec.recipes.methods import METHODS
-
-WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +87,7 @@ def _option(its: Any, kind: type[Method], helps: Mapping[str, str]) -> Option:
     default = kind.options()[its.name]
     required = default is MISSING
     shown = None if required else default
-    return Option(its.name, _kind(str(its.type)), shown, required, helps.get(its.name, ""))
-
-
-def _kind(annotation: str) -> str:
-    """Say in words what a field takes."""
-    inner = annotation.removesuffix(" | None")
-    if "NDArray" in inner or "UInts" in inner:
-        return "arrays, from Python only"
-    if inner.startswith("Sequence"):
-        return "lists of text"
-    return WORDS.get(inner, "a table" if inner.startswith("Mapping[str, Mapping") else "a config")
+    return Option(its.name, takes(str(its.type))[0], shown, required, helps.get(its.name, ""))
 
 
 def _helps(doc: str, known: Mapping[str, Any]) -> dict[str, str]:

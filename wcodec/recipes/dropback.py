@@ -47,6 +47,7 @@ class DropBack(Method):
 
     def __post_init__(self) -> None:
         require(self.keep is None or self.keep > 0, f"keep is {self.keep}, expected a fraction or a count")
+        require(all(isinstance(config, Mapping) for config in self.fill.values()), "fill is globs of names, and a config of each")
 
     def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:
         self._places = {name: place for place, name in enumerate(names)}

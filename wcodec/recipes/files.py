@@ -44,6 +44,7 @@ def make_method(name: str, options: Mapping[str, Any], importance: Importance | 
             raise RecipeError(f"{name} has no option {unknown[0]!r}; there are: {', '.join(known) or 'none'}")
         if missing := [key for key, default in known.items() if default is MISSING and key not in options]:
             raise RecipeError(f"{name} needs the option {missing[0]!r}")
+        kind.check_types(options)
         extra = {"importance": importance} if "importance" in known and importance is not None else {}
         try:
             return kind(**options, **extra)

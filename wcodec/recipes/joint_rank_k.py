@@ -45,7 +45,8 @@ class JointRankK(Method):
     keep (share of the parameters, 0.8), energy (share of Σ σ²), error (relative), rank: how many ranks, by one of them. scope: ``matrix``,
     or ``model``: ``keep`` is one budget for all tensors of the rule, spent where σ² per parameter is largest. groups: lists of regular
     expressions of names, one for each member; absent: queries with keys, gates with what they gate. heads: of keys, in fused
-    query_key_value matrices. separate: tensors of no group get a product of their own. covariance: name → [in, in] of the inputs, for calibrated factors.
+    query_key_value matrices.
+    separate: tensors of no group get a product of their own. covariance: name → [in, in] of the inputs, for calibrated factors.
     factors: config of both factors; None: rounded to the tensor's dtype, then lossless.
     """
 
@@ -68,6 +69,8 @@ class JointRankK(Method):
             raise RecipeError(f"{self.name}: {' and '.join(asked)} exclude each other")
         if self.scope not in ("matrix", "model") or (self.scope == "model" and asked not in ([], ["keep"])):
             raise RecipeError(f"{self.name}: scope is matrix, or model together with keep")
+        if self.groups is not None and not all(isinstance(member, str) for group in self.groups for member in _listed(group)):
+            raise RecipeError(f"{self.name}: groups is a list of lists of regular expressions")
         if not asked:
             self.keep = 0.8
         self._jobs: dict[str, _Job] = {}
@@ -253,6 +256,10 @@ class JointRankK(Method):
     def _lossless_size(self, name: str) -> int:
         with self._tensors.read(name) as x:
             return stored_size(lossless(x, self._tensors.spec(name), self._env))
+
+
+def _listed(group: Any) -> Sequence[Any]:
+    return group if isinstance(group, Sequence) and not isinstance(group, str) else [None]
 
 
 def _is_matrix(spec: Spec) -> bool:

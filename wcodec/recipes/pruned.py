@@ -119,7 +119,8 @@ class Pruned(Masked):
 class NofM(Masked):
     """Keep n of every m neighbours.
 
-    n, m: elements kept of a group, and its elements. axis: along which; absent: along the inputs, the last axis of a matrix, axis 1 of a convolution [O, I, …].
+    n, m: elements kept of a group, and its elements.
+    axis: along which; absent: along the inputs, the last axis of a matrix, axis 1 of a convolution [O, I, …].
     """
 
     name: ClassVar[str] = "n:m"
