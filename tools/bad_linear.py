@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bad_cases import section
+from bad_cases import bad as bad_file
+from bad_cases import file_of, section
+from damage import changed
 from golden_linear import raw
 
 from wcodec.types import Section, Spec
@@ -64,6 +66,7 @@ bad("LOWRANK-1", "type", product(rank=True))
 bad("LOWRANK-1", "dtype", product(), Spec.of("F8_E4M3", 6, 7))
 bad("LOWRANK-2", "left", product(left=spoilt(ONES[:6], np.inf)))
 bad("LOWRANK-2", "right", product(right=spoilt(ONES[:7], np.nan)))
+bad_file("C-31", "absent", lambda: changed(file_of(product(), SPEC, bytes(SPEC.size)), lambda p: p.record("x").pop("tolerant")))
 
 
 def train(cores: tuple[Section, ...] = (raw(ONES[:6]), raw(ONES[:8])), **params: Any) -> Section:

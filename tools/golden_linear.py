@@ -61,7 +61,7 @@ def _() -> Any:
     steps = np.array([1, -1, 2**-24, 3 * 2**-26, 65504 / 128, 1e-40, 0, 2.0**120, 1.0009765625, 1.00390625, 0.1], np.float32)
     for dtype in KINDS:
         for levels, kind, zero in ((256, np.uint8, 77), (2000, np.uint16, 1000), (2**24 + 9, np.uint32, 10)):
-            spec = Spec.of(dtype, steps.size, 60)
+            spec = Spec.of(dtype, steps.size, 30)
             symbols = np.minimum(b.rng.integers(0, levels, spec.count), levels - 1).astype(kind)
             symbols[::7], symbols[1::7] = levels - 1, zero
             parts = {"symbols": raw(symbols), "steps": raw(steps)}
