@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import sys
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,17 @@ from wcodec.coding.numbers import to_float32
 from wcodec.container.reader import ContainerReader
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import Corrupt, WcodecError
-from wcodec.types import Ref, Section, Spec, UInts
+from wcodec.types import MemoryStream, Ref, Section, Spec, UInts
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "fixtures"
-sys.path.append(str(ROOT / "tools"))
 
 BACKENDS = tuple(available())
+
+RULE = rf"(?:{'|'.join(('C', 'E', 'G', *map(str.upper, CODECS)))})-\d+"
+"""Ids of rules: those of the container, entropy coding, random numbers and of every codec."""
+
+PAGES = {path: path.read_text() for path in (ROOT / "spec").rglob("*.md")}
 
 EXAMPLES = [
     pytest.param(name, options, id=f"{name}-{i}")
@@ -51,6 +55,17 @@ def sample(codec: str) -> tuple[Spec, UInts]:
 
 def make_env(backend: str = "numpy", **options: Any) -> Env:
     return Env(get_backend(backend), CODECS, **options)
+
+
+def raw(x: Any) -> Section:
+    """An array stored as it is."""
+    return Section("raw", {}, {"data": MemoryStream(np.ascontiguousarray(x).reshape(-1).view(np.uint8))})
+
+
+def altered(section: Section, parts: Mapping[str, Any] = {}, /, **params: Any) -> Section:
+    """The section with other parts and params, without params that are None."""
+    kept = {key: value for key, value in {**section.params, **params}.items() if value is not None}
+    return Section(section.codec, kept, {**section.parts, **parts})
 
 
 def digest(x: UInts) -> bytes:
@@ -138,6 +153,11 @@ def _refusal(section: Section, spec: Spec, env: Env) -> WcodecError | None:
 def breaks(rule: str, section: Section, spec: Spec, kind: type[WcodecError] = Corrupt, **options: Any) -> None:
     error = refusal(section, spec, **options)
     assert type(error) is kind and error.rule == rule, f"{section.params}: {error!r}, expected {rule}"
+
+
+def defined_rules() -> list[str]:
+    """The ids of the rules that the pages state."""
+    return [rule for text in PAGES.values() for rule in re.findall(rf"^- \*\*({RULE})\*\* ", text, re.M)]
 
 
 def cases(folder: str) -> list[Any]:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from battery import BACKENDS, FIXTURES, cases
+from battery import BACKENDS, FIXTURES, cases, defined_rules
 from safetensors import deserialize
 
 import wcodec
 from wcodec.api.files import STORAGE
 from wcodec.api.opened import Opened
 
-LARGEST, TOTAL = 100_000, 1_500_000
+LARGEST, TOTAL = 100_000, 2_000_000
+"""Bytes. A codec takes about 50 KB: examples and special cases, each kept also as it was before, and a few hundred bytes per bad case."""
 
 
 def target_of(case: Path) -> Path:
@@ -85,27 +86,6 @@ def test_fixtures_are_small():
     assert max(sizes) <= LARGEST and sum(sizes) < TOTAL
 
 
-def test_every_rule_that_a_file_can_break_has_a_bad_case():
-    rules = {path.name.split("_")[0] for path in (FIXTURES / "bad").iterdir()}
-    wanted = {f"C-{i}" for i in range(1, 31)} | {f"E-{i}" for i in range(1, 9)}
-    wanted |= {
-        "RAW-1",
-        "CONST-1",
-        "ZSTD-1",
-        "PLANES-1",
-        "PLANES-2",
-        "CONCAT-1",
-        "NM-1",
-        "NM-2",
-        "SPARSE-1",
-        "SPARSE-2",
-        "GS-4",
-        *(f"{name}-{i}" for name in ("BITPACK", "RANS", "GAPS", "BITMAP", "GS") for i in (1, 2, 3)),
-        *(f"{name}-{i}" for name in ("BITPACK", "RANS", "UNIFORM", "SUM", "TENSORTRAIN") for i in (1, 2, 3)),
-        "LOWRANK-1",
-        "LOWRANK-2",
-        "CODEBOOK-1",
-        "CODEBOOK-2",
-        *(f"{name}-{i}" for name in ("BITPACK", "RANS") for i in (1, 2, 3)),
-    }
-    assert rules == wanted
+def test_every_rule_has_a_bad_case():
+    """There is no rule that only a reader could break."""
+    assert {path.name.split("_")[0] for path in (FIXTURES / "bad").iterdir()} == set(defined_rules())
