@@ -6,18 +6,14 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from golden_cases import ENV, Builder, good
+from golden_cases import ENV, Builder, good, raw
 
 from wcodec.codecs import CODECS, decode_all
 from wcodec.codecs.base import decode
-from wcodec.types import MemoryStream, Resource, Section, Spec
+from wcodec.types import Resource, Section, Spec
 
 KINDS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 SHAPES = (("F32", (20, 33)), ("BF16", (7, 5, 11)), ("F16", (130,)), ("F64", (9, 6)), ("F32", ()), ("BF16", (0, 4)), ("F32", (3, 0)))
-
-
-def raw(x: Any) -> Section:
-    return Section("raw", {}, {"data": MemoryStream(np.ascontiguousarray(x).reshape(-1).view(np.uint8))})
 
 
 def stored(values: Any, dtype: str) -> Any:

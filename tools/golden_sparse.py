@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from golden_cases import ENV, GOOD, Builder, good
+from golden_cases import ENV, GOOD, Builder, good, raw
 
 from wcodec.codecs import CODECS
 from wcodec.codecs.sparse import add
-from wcodec.types import DTYPES, MemoryStream, Resource, Section, Spec
-
-
-def raw(x: Any) -> Section:
-    return Section("raw", {}, {"data": MemoryStream(np.ascontiguousarray(x).view(np.uint8))})
+from wcodec.types import DTYPES, Resource, Section, Spec
 
 
 def n_of_m(b: Builder, rows: int, cols: int, n: int, m: int) -> Any:
