@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from math import prod
 
 import numpy as np
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from wcodec.coding.numbers import LOSSY, from_float32
 from wcodec.types import DTYPES, DType, Spec, UInts
-
-settings.register_profile("ci", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 LARGEST = 30_000
 """Elements of the largest tensors."""
@@ -122,6 +117,21 @@ def windows(draw: st.DrawFn, count: int) -> tuple[int, int]:
     """A range of elements, short and long ones."""
     start = draw(st.integers(0, count))
     return start, draw(st.integers(start, min(count, start + draw(st.sampled_from((1, 9, 200, LARGEST))))))
+
+
+def finite(seed: int, spec: Spec, scale: float = 1.0):
+    """Storage elements of Gaussian weights with exact zeros among them."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(spec.count).astype(np.float32) * np.float32(scale)
+    x[rng.random(spec.count) < 0.1] = 0
+    return from_float32(x, spec.dtype)
+
+
+@st.composite
+def finite_tensors(draw: st.DrawFn):
+    """A spec of a float dtype and weights of it, none of them infinite or no number."""
+    spec = draw(specs(LOSSY))
+    return spec, finite(draw(st.integers(0, 2**32 - 1)), spec, draw(st.sampled_from((1.0, 1e-3, 50.0, 0.0))))
 
 
 DENSITIES = (0.0, 0.002, 0.1, 0.5, 0.97, 1.0)

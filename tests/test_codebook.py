@@ -8,11 +8,11 @@ from math import prod
 
 import numpy as np
 import pytest
-from battery import BACKENDS, breaks, decoded, digest, make_env, same_bits
+from battery import BACKENDS, breaks, decoded, digest, make_env, raw, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels import ORACLE, Case, each, make_case, needs_native
 from strategies import fill, specs, windows
-from test_backends import ORACLE, Case, each, make_case, needs_native
 
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.codebook import blocks_of, fitting
@@ -20,13 +20,9 @@ from wcodec.coding.rans import Context, Order
 from wcodec.container.reader import ContainerReader
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import Corrupt, EncodeError, LimitExceeded
-from wcodec.types import DTYPES, MemoryStream, Ref, Resource, Section, Spec
+from wcodec.types import DTYPES, Ref, Resource, Section, Spec
 
 BOOKED = tuple(name for name, dtype in DTYPES.items() if dtype.bits >= 8)
-
-
-def raw(x) -> Section:
-    return Section("raw", {}, {"data": MemoryStream(np.frombuffer(bytes(x.tobytes()), np.uint8))})
 
 
 def book_of(rng, count: int, width: int, dtype) -> np.ndarray:

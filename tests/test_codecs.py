@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from battery import BACKENDS, EXAMPLES, MASKS, U8S, VALUES, breaks, bytes_of, decoded, make_env, pass_battery, same_bits, sample
+from battery import BACKENDS, EXAMPLES, MASKS, U8S, VALUES, altered, breaks, bytes_of, decoded, make_env, pass_battery, same_bits, sample
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import KINDS, SHAPES, fill, fits, masks, tensors, whole, windows
@@ -133,12 +133,6 @@ def test_rans_shared_tables():
         assert same_bits(decoded(section, spec, env), x) and section.parts["tables"] == Ref(0)
         breaks("C-23", section, spec, resource=lambda index: Resource(Spec.of("U8", 3), resource.section))
         breaks("C-19", section, spec)
-
-
-def altered(section: Section, **params) -> Section:
-    """A section with other params; None takes one away."""
-    kept = {key: value for key, value in {**section.params, **params}.items() if value is not None}
-    return Section(section.codec, kept, section.parts)
 
 
 BAD_PARAMS = {

@@ -52,7 +52,7 @@ sections = st.recursive(
 names = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20), unique=True, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(names=names, trees=st.lists(sections, min_size=5, max_size=5), metadata=st.none() | st.dictionaries(keys, keys, max_size=3))
 def test_round_trip(names, trees, metadata):
     def fill(w):

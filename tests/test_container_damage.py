@@ -23,7 +23,7 @@ from wcodec.errors import Corrupt, WcodecError
 keys = st.text(st.characters(codec="utf-8"), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damage_below_a_fitting_checksum(data):
     """Whatever a manifest says, only errors of ours come out, and nothing hangs."""
@@ -54,7 +54,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values)
 def test_messagepack(value):
     assert msgpack.unpack(msgpack.pack(value)) == value
@@ -63,7 +63,7 @@ def test_messagepack(value):
             msgpack.pack([value, bad])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=40))
 def test_messagepack_of_any_bytes(data):
     try:

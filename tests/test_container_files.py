@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from containers import raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,10 +29,6 @@ DIGEST = bytes(32)
 
 def names_in(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
-
-
-def raw(size: int) -> Section:
-    return Section("raw", {}, {"data": MemoryStream(np.full(size, 7, np.uint8))})
 
 
 class Broken:
@@ -163,7 +160,7 @@ def test_atomic_file_reads_back(tmp_path):
     assert (tmp_path / "x").read_bytes() == b"hello"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=2000).map(lambda b: b * 3), st.integers(1, 22))
 def test_zstd_round_trip(data, level):
     packed = zstdframe.compress(data, level)
@@ -228,7 +225,7 @@ def test_zstd_window_stays_small():
     assert np.array_equal(out, data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 10**6), st.integers(1, 255), st.integers(0, 10**6))
 def test_zstd_damage(at, flip, stop):
     frame = bytearray(FRAME)

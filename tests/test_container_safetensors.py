@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
+from containers import raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
@@ -17,17 +18,13 @@ from wcodec.container.reader import ContainerReader
 from wcodec.container.safetensors import SafetensorsFile, SafetensorsWriter, canonical_header, header_matches, parse_header
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import Corrupt, FormatError, NotAContainer, Truncated
-from wcodec.types import DTYPES, MemoryStream, Section, Spec
+from wcodec.types import DTYPES, Spec
 
 DIGEST = bytes(32)
 
 
 def names_in(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
-
-
-def raw(size: int) -> Section:
-    return Section("raw", {}, {"data": MemoryStream(np.full(size, 7, np.uint8))})
 
 
 entries = st.lists(
@@ -61,7 +58,7 @@ def reads(path: Path, data: bytes) -> bool:
         return False
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(entries, st.none() | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), st.text(max_size=4), max_size=3))
 def test_canonical_header_is_valid_safetensors(found, metadata):
     metadata = metadata if metadata is None else {k: v for k, v in metadata.items() if v.isprintable()}
@@ -136,7 +133,7 @@ def test_headers_are_judged_as_the_library_does(tmp_path, text):
         assert reads(tmp_path / "m", whole) == accepts(whole), data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 10**6), st.sampled_from([*'{}[]",:-0123456789. \\aeu', "", "00", "1e5", '"x":1,', "\x7f", "é"]), st.booleans())
 def test_damaged_headers_are_judged_as_the_library_does(tmp_path_factory, at, text, insert):
     at %= len(DAMAGED)

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from containers import raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
@@ -15,13 +16,9 @@ from wcodec.container.reader import ContainerReader
 from wcodec.container.shards import ShardIndex, check_shard_name, index_name, read_index, shard_name, shards_of, stem_of
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import Corrupt, FormatError, NotAContainer, Truncated, WcodecError
-from wcodec.types import MemoryStream, Section, Spec
+from wcodec.types import Spec
 
 DIGEST = bytes(32)
-
-
-def raw(size: int) -> Section:
-    return Section("raw", {}, {"data": MemoryStream(np.full(size, 7, np.uint8))})
 
 
 def test_names_of_shards():
@@ -129,7 +126,7 @@ def test_wrong_files_are_named(tmp_path, head, words):
     assert str(tmp_path / "m") in str(caught.value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=100), st.integers(0, 2**64))
 def test_sniffing_never_fails(head, size):
     assert sniff.describe(head, size)

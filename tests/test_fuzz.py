@@ -2,99 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import tracemalloc
+from collections.abc import Iterator
 from copy import deepcopy
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from battery import BACKENDS, ROOT, digest, make_env
+from battery import BACKENDS
+from damage import Pieces, packed
+from everything import everything
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wcodec
 from wcodec.api.files import STORAGE
 from wcodec.api.opened import Opened
-from wcodec.codecs import CODECS, decode_all
+from wcodec.codecs import CODECS
 from wcodec.coding.tables import Tables
-from wcodec.container.writer import ContainerWriter
 from wcodec.errors import Corrupt, NotAContainer, Truncated, WcodecError
-from wcodec.types import Limits, Ref, Resource, Section, Spec
-
-assert (ROOT / "tools" / "damage.py").exists()
-from damage import Pieces, packed  # noqa: E402 - battery puts tools/ on the path
+from wcodec.types import Limits, Section
 
 LIMITS = Limits(decoded=1 << 24)
 MOST = 200 << 20
 """Bytes that a reader of a damaged file of a few KB may allocate under these limits."""
-
-NAMES = [
-    "raw", "const", "bitpack", "rans", "trellis", "classes", "wide", "shared", "zstd", "planes", "concat", "big",
-    "sparse", "gaps", "bitmap", "nm", "gs", "philox", "mt19937", "draw",
-]  # fmt: skip
-
-
-@cache
-def small() -> bytes:
-    """A file of a few KB with every codec, context and kind of part."""
-    rng = np.random.default_rng(0)
-    buffer, env = io.BytesIO(), make_env()
-    with ContainerWriter(buffer, metadata={"format": "pt"}) as writer:
-
-        def add(name: str, dtype: str, shape: tuple[int, ...], x: Any, codec: str, /, **options: Any) -> None:
-            spec = Spec.of(dtype, *shape)
-            x = np.asarray(x).astype(spec.dtype.storage)
-            writer.add(name, spec, CODECS[codec].encode(x, spec, env, **options), digest(x))
-
-        tokens = np.minimum(rng.geometric(0.4, 140), 9)
-        add("raw", "F32", (2, 5), rng.integers(0, 2**32, 10), "raw")
-        add("const", "F16", (5,), np.full(5, 0x3C00), "const")
-        add("bitpack", "I64", (21,), np.arange(21) + 7, "bitpack")
-        add("rans", "U8", (140,), tokens, "rans", lanes=0, block=128)
-        add("trellis", "U8", (4, 35), tokens, "rans", trellis=3, lanes=0, tile=(3, 16))
-        add("classes", "U8", (14, 10), tokens, "rans", classes="halves", lanes=2)
-        wide = np.where(np.arange(140) % 40 == 3, 99_000, (tokens + 1000) * 8 * (tokens < 6)) + np.arange(140) % 8
-        add("wide", "U32", (140,), wide, "rans", bits=3, lanes=0, block=128)
-        spec = Spec.of("U8", 140)
-        tables = Tables.fit(np.bincount(tokens, minlength=256).astype(np.uint64).reshape(1, -1), 9)
-        table = np.frombuffer(tables.pack(), np.uint8)
-        ref = writer.add_resource(its := Spec.of("U8", table.size), CODECS["raw"].encode(table, its, env))
-        env.resource = lambda index: Resource(its, CODECS["raw"].encode(table, its, env))
-        shared = CODECS["rans"].encode(tokens.astype(np.uint8), spec, env, precision=9, lanes=0, tables=(tables, ref))
-        assert shared.parts["tables"] == Ref(0)
-        writer.add("shared", spec, shared, digest(tokens.astype(np.uint8)))
-        add("zstd", "I8", (90,), np.arange(90) // 9, "zstd")
-        add("planes", "BF16", (6, 50), (rng.standard_normal(300).astype(np.float32).view(np.uint32) >> 16), "planes")
-        x = (tokens + 118 << 7).astype(np.uint16)
-        strays = {"at": np.array([3, 139], np.uint32), "values": np.array([1, 65535], np.uint16)}
-        section = CODECS["planes"].encode(x, Spec.of("BF16", 140), env, rest=7, sign=0)
-        parts = {name: CODECS["raw"].encode(its, Spec.of(f"U{8 * its.itemsize}", 2), env) for name, its in strays.items()}
-        x[strays["at"]] = strays["values"]
-        patched = Section("planes", {**section.params, "patches": 2}, {**section.parts, **parts})
-        writer.add("patched", Spec.of("BF16", 140), patched, digest(x))
-        add("concat", "U16", (9, 10), np.arange(90), "concat", codec="bitpack")
-        pruned = np.where(np.arange(70) % 9 == 4, 7000, 0)
-        add(
-            "sparse",
-            "F32",
-            (7, 10),
-            pruned,
-            "sparse",
-            mask=CODECS["gaps"].encode((pruned > 0).view(np.uint8), Spec.of("BOOL", 70), env, block=30),
-        )
-        add("gaps", "BOOL", (7, 10), pruned > 0, "gaps", block=20)
-        add("bitmap", "BOOL", (7, 10), pruned > 0, "bitmap", block=16)
-        add("nm", "BOOL", (3, 6), np.tile([1, 0, 1, 0, 1, 1], 3), "nm")
-        add("gs", "BOOL", (2, 8), np.tile([1, 0, 0, 1, 0, 1, 1, 0], 2), "gs")
-        add("big", "U8", (300,), rng.integers(0, 256, 300), "raw")
-        for name, dtype, codec in (("philox", "F16", "philox"), ("mt19937", "F32", "mt19937"), ("draw", "BOOL", "draw")):
-            its, options = Spec.of(dtype, 3, 7), CODECS[codec].examples[-1]
-            made = Section(codec, CODECS[codec].wire(**{key: value for key, value in options.items() if key != "counts"}))
-            add(name, dtype, its.shape, decode_all(made, its, env), codec, **options)
-        writer.add_alias("tied", 0, True)
-    return buffer.getvalue()
 
 
 def outcome(data: bytes, kernels: str, backend: Any = "pread") -> Any:
@@ -130,9 +61,19 @@ def noticed(data: bytes, path: Any, backend: str) -> bool:
     return False
 
 
+def sections_of(section: Section) -> Iterator[Section]:
+    """The section and all below it, references left out."""
+    yield section
+    for part in section.parts.values():
+        if isinstance(part, Section):
+            yield from sections_of(part)
+
+
 def test_the_file_is_good(tmp_path):
-    data = small()
-    assert len(data) < 7500 and set(CODECS) <= set(NAMES)
+    data = everything()
+    with Opened(data, STORAGE) as opened:
+        found = {section.codec for name in opened.offset_keys() for section in sections_of(opened.record(name).section)}
+    assert len(data) < 9000 and found == set(CODECS)
     assert not noticed(data, tmp_path / "x", "numpy")
     assert Pieces.of(data).pack() == data or agree(Pieces.of(data).pack()) == agree(data)
     assert all(isinstance(value, bytes) for value in agree(data).values())
@@ -140,7 +81,7 @@ def test_the_file_is_good(tmp_path):
 
 @pytest.mark.parametrize("part", range(4))
 def test_every_changed_byte_is_noticed(tmp_path, part):
-    data = small()
+    data = everything()
     for at in range(part, len(data), 4):
         broken = bytearray(data)
         broken[at] ^= 1 << at % 8
@@ -148,7 +89,7 @@ def test_every_changed_byte_is_noticed(tmp_path, part):
 
 
 def test_every_prefix_is_refused(tmp_path):
-    data, path = small(), tmp_path / "x"
+    data, path = everything(), tmp_path / "x"
     for size in range(0, len(data), 3):
         with pytest.raises((Truncated, NotAContainer)):
             Opened(data[:size], STORAGE)
@@ -163,12 +104,12 @@ def test_every_prefix_is_refused(tmp_path):
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=12)), min_size=1, max_size=4), st.integers(0, 10**6))
 @settings(max_examples=150)
 def test_random_damage(tmp_path_factory, patches, cut):
-    data = bytearray(small())
+    data = bytearray(everything())
     for at, its in patches:
         at %= len(data)
         data[at : at + len(its)] = its
     data = bytes(data) if cut % 3 else bytes(data[: cut % len(data)] + data[cut % len(data) + cut % 99 :])
-    assert data == small() or noticed(data, tmp_path_factory.getbasetemp() / "damaged", "auto")
+    assert data == everything() or noticed(data, tmp_path_factory.getbasetemp() / "damaged", "auto")
     outcome(data, "auto", backend="mmap")
 
 
@@ -196,7 +137,7 @@ def streams_of(pieces: Pieces) -> list[tuple[dict[str, Any], str]]:
 @settings(max_examples=250)
 def test_damaged_streams_below_checksums(patches, longer):
     """Only the digest stands behind these: what decodes, decodes alike on every backend, and verify tells it from what it was."""
-    pieces = Pieces.of(small())
+    pieces = Pieces.of(everything())
     for which, at, flip in patches:
         places = streams_of(pieces)
         holder, key = places[which % len(places)]
@@ -209,7 +150,7 @@ def test_damaged_streams_below_checksums(patches, longer):
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 255))
 @settings(max_examples=60)
 def test_verify_notices_damage_below_checksums(tmp_path_factory, which, at, flip):
-    pieces = Pieces.of(small())
+    pieces = Pieces.of(everything())
     places = streams_of(pieces)
     holder, key = places[which % len(places)]
     data = bytearray(holder[key])
@@ -217,7 +158,7 @@ def test_verify_notices_damage_below_checksums(tmp_path_factory, which, at, flip
     holder[key] = bytes(data)
     path, whole = tmp_path_factory.getbasetemp() / "below", pieces.pack()
     # Bits of a symbol or plane beyond its width are ignored: then nothing that a reader uses has changed.
-    assert noticed(whole, path, "auto") or agree(whole) == agree(small())
+    assert noticed(whole, path, "auto") or agree(whole) == agree(everything())
 
 
 INTERESTING: list[Any] = [
@@ -263,7 +204,7 @@ def mutate(pieces: Pieces, choices: list[int]) -> None:
 
 
 def mutated(choices: list[list[int]]) -> bytes | None:
-    pieces = Pieces.of(small())
+    pieces = Pieces.of(everything())
     for its in choices:
         mutate(pieces, its)
     try:
@@ -283,7 +224,7 @@ def test_damaged_manifests_below_checksums(choices):
 @given(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 3))
 @settings(max_examples=200)
 def test_damaged_manifest_bytes_below_checksums(at, value, action):
-    pieces = Pieces.of(small())
+    pieces = Pieces.of(everything())
     data = bytearray(packed(pieces.manifest()))
     at %= len(data)
     if action == 0:
@@ -296,7 +237,7 @@ def test_damaged_manifest_bytes_below_checksums(at, value, action):
     agree(pieces.pack())
 
 
-def test_memory_stays_small():
+def test_memory_stays_everything():
     """Whatever a manifest claims, memory grows with the limits and not with the claim."""
     rng = np.random.default_rng(7)
     files = [data for _ in range(60) if (data := mutated(rng.integers(0, 10**6, (2, 4)).tolist())) is not None]

@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from battery import BACKENDS, MASKS, breaks, decoded, make_env, pass_battery, same_bits
+from battery import BACKENDS, MASKS, altered, breaks, decoded, make_env, pass_battery, raw, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels import ORACLE, at_end_of_page, each, needs_native
 from strategies import masks, n_of_m
-from test_backends import ORACLE, at_end_of_page, each, needs_native
 
 from wcodec.codecs import CODECS, base, check
 from wcodec.codecs.masking import smallest_mask
@@ -20,7 +20,7 @@ from wcodec.coding import patterns
 from wcodec.coding.masks import to_gaps
 from wcodec.coding.tokens import Alphabet
 from wcodec.errors import EncodeError
-from wcodec.types import MemoryStream, Ref, Resource, Section, Spec
+from wcodec.types import Ref, Resource, Section, Spec
 
 FITTING = [(name, options) for name in MASKS for options in CODECS[name].examples]
 
@@ -178,10 +178,6 @@ def test_join_tokens(seed, bits, zero, escape, dtype):
         assert np.array_equal(out, want)
 
 
-def raw(x) -> Section:
-    return Section("raw", {}, {"data": MemoryStream(np.ascontiguousarray(x).view(np.uint8))})
-
-
 def u32(*x: int) -> Section:
     return raw(np.array(x, np.uint32))
 
@@ -192,11 +188,6 @@ GAPS = Section("gaps", {"kept": 3, "block": 10}, {"counts": u32(2, 1), "gaps": r
 BITMAP = Section("bitmap", {"block": 16}, {"bits": raw(np.array([1, 128, 9], np.uint8)), "counts": u32(2, 2)})
 NM = Section("nm", {"n": 2, "m": 4, "axis": 1}, {"patterns": raw(np.array([5, 0, 0, 0], np.uint8))})
 GS = Section("gs", {"banks": 4, "per_row": 2, "groups": 1}, {"counts": u32(1), "gaps": raw(np.array([0, 1, 2, 2], np.uint8))})
-
-
-def altered(section: Section, parts=(), **params) -> Section:
-    kept = {key: value for key, value in {**section.params, **params}.items() if value is not None}
-    return Section(section.codec, kept, {**section.parts, **dict(parts)})
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import hashlib
 from fractions import Fraction
 from typing import Any
 
+import make_normal_table
 import numpy as np
 import pytest
 from battery import BACKENDS, ROOT, breaks, bytes_of, decoded, make_env, pass_battery, same_bits
@@ -22,9 +23,6 @@ from wcodec.coding import mt19937, philox
 from wcodec.coding.numbers import from_float32
 from wcodec.errors import EncodeError, LimitExceeded, UnsupportedVersion
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
-
-assert (ROOT / "tools" / "make_normal_table.py").exists()
-import make_normal_table  # noqa: E402 - battery puts tools/ on the path
 
 FILLS = {name: codec for name, codec in CODECS.items() if isinstance(codec, Fill)}
 CASES = [pytest.param(name, options, id=f"{name}-{i}") for name, codec in FILLS.items() for i, options in enumerate(codec.examples)]

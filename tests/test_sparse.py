@@ -6,13 +6,13 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from battery import BACKENDS, breaks, decoded, make_env, pass_battery, same_bits
+from battery import BACKENDS, altered, breaks, decoded, make_env, pass_battery, raw, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from strategies import fill as contents
 from strategies import gather_scatter, n_of_m, tensors, windows
-from test_masks import altered, entropy, raw, size
+from test_masks import entropy, size
 
 import wcodec
 from wcodec import export

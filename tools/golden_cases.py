@@ -88,6 +88,11 @@ class Builder:
         return (bits >> np.uint8(drop)).astype(DTYPES[dtype].storage) if drop else bits
 
 
+def raw(x: Any) -> Section:
+    """An array stored as it is."""
+    return Section("raw", {}, {"data": MemoryStream(np.ascontiguousarray(x).reshape(-1).view(np.uint8))})
+
+
 def resource(b: Builder, dtype: str, x: Any, codec: str = "raw") -> Ref:
     spec = Spec.of(dtype, x.size)
     return b.writer.add_resource(spec, CODECS[codec].encode(x, spec, ENV))
@@ -218,7 +223,7 @@ def _() -> Any:
         b.add(str(i), "U8", (30, 30), y, codec="rans", precision=11, tables=(tables, ref))
     symbol = CODECS["rans"].encode(x[2], Spec.of("U8", 900), ENV, precision=11, tables=(tables, ref))
     rest = b.noise(900)
-    parts = {"symbol": symbol, "rest0": CODECS["raw"].encode(rest, Spec.of("U8", 900), ENV)}
+    parts = {"symbol": symbol, "rest0": raw(rest)}
     b.add("planes", "U16", (900,), x[2].astype(np.uint16) << np.uint16(8) | rest, Section("planes", {"rest": 8}, parts))
     return b.done()
 
@@ -235,8 +240,7 @@ def _() -> Any:
                 found = CODECS["planes"].encode(x, spec, ENV, rest=rest, sign=sign)
                 assert "patches" not in found.params
                 x[at] = values
-                parts = {"at": CODECS["raw"].encode(at, Spec.of("U32", 5), ENV), "values": CODECS["raw"].encode(values, unsigned, ENV)}
-                section = Section("planes", {**found.params, "patches": 5}, {**found.parts, **parts})
+                section = Section("planes", {**found.params, "patches": 5}, {**found.parts, "at": raw(at), "values": raw(values)})
                 b.add(f"{dtype}.{sign}.{rest}", dtype, (50, 7), x, section)
     return b.done()
 
@@ -327,7 +331,7 @@ def _() -> Any:
     for _ in range(5):
         ref = b.writer.add_resource(spec, Section("concat", {"lengths": [300]}, {"0": ref}))
     b.add("shared", "U8", (600,), np.tile(y, 2), Section("concat", {"lengths": [300, 300]}, {"0": ref, "1": ref}))
-    deep = Section("raw", {}, {"data": MemoryStream(y)})
+    deep = raw(y)
     for _ in range(7):
         deep = Section("concat", {"lengths": [300]}, {"0": deep})
     b.add("deep", "U8", (300,), y, deep)

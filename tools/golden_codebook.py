@@ -36,11 +36,11 @@ def _() -> Any:
 def _() -> Any:
     b = Builder()
     for count in (1, 2, 16, 64, 65, 128, 129, 256, 257, 1000):
-        book = b.weights("F32", 1, count)
+        book = b.weights("BF16", 1, count)
         for codec in ("rans", "bitpack", "raw", "zstd"):
-            index = np.minimum(b.rng.geometric(6 / (count + 5), 500) - 1, count - 1).astype(np.uint8 if count <= 256 else np.uint16)
+            index = np.minimum(b.rng.geometric(6 / (count + 5), 300) - 1, count - 1).astype(np.uint8 if count <= 256 else np.uint16)
             options = {"codec": codec, "bits": 4} if codec == "rans" and count > 256 else {"codec": codec}
-            b.add(f"{count}.{codec}", "F32", (500,), book[index], codec="codebook", book=book, assigned=index, indices=options)
+            b.add(f"{count}.{codec}", "BF16", (300,), book[index], codec="codebook", book=book, assigned=index, indices=options)
     return b.done()
 
 
@@ -50,11 +50,11 @@ def _() -> Any:
 )
 def _() -> Any:
     b = Builder()
-    index = [np.minimum(b.rng.geometric(0.2, count) - 1, 29).astype(np.uint8) for count in (9000, 2000, 600)]
+    index = [np.minimum(b.rng.geometric(0.2, count) - 1, 29).astype(np.uint8) for count in (2700, 1000, 300)]
     tables = Tables.fit(np.bincount(np.concatenate(index), minlength=256).astype(np.uint64).reshape(1, 256), 12)
     book = b.weights("F32", 1, 30)
     shared, table = resource(b, "F32", book), resource(b, "U8", np.frombuffer(tables.pack(), np.uint8))
-    for i, (its, shape) in enumerate(zip(index, ((90, 100), (4, 500), (2, 3, 100)), strict=True)):
+    for i, (its, shape) in enumerate(zip(index, ((27, 100), (4, 250), (2, 3, 50)), strict=True)):
         coded = CODECS["rans"].encode(its, Spec.of("U8", *shape), ENV, tables=(tables, table))
         section = Section("codebook", {"centroids": 30}, {"centroids": shared, "indices": coded})
         b.add(f"layers.{i}.weight", "F32", shape, book[its], section)

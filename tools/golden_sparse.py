@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from golden_cases import ENV, GOOD, Builder, good
+from golden_cases import ENV, GOOD, Builder, good, raw
 
 from wcodec.codecs import CODECS
 from wcodec.codecs.sparse import add
-from wcodec.types import DTYPES, MemoryStream, Resource, Section, Spec
-
-
-def raw(x: Any) -> Section:
-    return Section("raw", {}, {"data": MemoryStream(np.ascontiguousarray(x).view(np.uint8))})
+from wcodec.types import DTYPES, Resource, Section, Spec
 
 
 def n_of_m(b: Builder, rows: int, cols: int, n: int, m: int) -> Any:
@@ -82,17 +78,17 @@ def _() -> Any:
 @good("sparse", "every dtype and kind of mask over zeros, over a fill, with one mask for several tensors")
 def _() -> Any:
     b = Builder()
-    shape = (12, 40)
+    shape = (12, 20)
     kinds = {
         "gaps": (b.rng.random(shape) < 0.1).astype(np.uint8), "bitmap": (b.rng.random(shape) < 0.5).astype(np.uint8),
-        "nm": n_of_m(b, *shape, 2, 4), "gs": lanes(b, 12, 1, 40, 4, 3),
+        "nm": n_of_m(b, *shape, 2, 4), "gs": lanes(b, 12, 1, 20, 4, 3),
     }  # fmt: skip
     kinds |= {"raw": kinds["gaps"] * np.uint8(200), "rle": np.zeros(shape, np.uint8)}
     for name, mask in kinds.items():
         its = Spec.of("BOOL", *shape)
         part = CODECS[{"raw": "raw", "rle": "const"}.get(name, name)].encode(mask.reshape(-1), its, ENV)
         for dtype in ("F32", "BF16", "I64", "U8"):
-            x = np.where(mask.reshape(-1), b.geometric(480, dtype, 0.02) + 1, 0)
+            x = np.where(mask.reshape(-1), b.geometric(240, dtype, 0.02) + 1, 0)
             b.add(f"{name}.{dtype}", dtype, shape, x.astype(DTYPES[dtype].storage), codec="sparse", mask=part)
     start = b.weights("F32", *shape)
     shared = Resource(Spec.of("BOOL", *shape), CODECS["gaps"].encode(kinds["gaps"].reshape(-1), Spec.of("BOOL", *shape), ENV))

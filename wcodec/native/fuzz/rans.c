@@ -1,47 +1,5 @@
-/* Feeds the library jobs made from pseudo-random numbers, in arrays of exactly the size promised, for the sanitizers to
- * watch. Every instruction set must say the same about the same bytes, damaged or not, and what was encoded must
- * decode.
- *
- * As a program: wcodec_fuzz [seconds [seed]]. With clang it is a libFuzzer target, whose bytes steer the numbers.
- */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-#include "wcodec.h"
-
-static const uint8_t *steer;
-static size_t steer_left;
-static uint64_t state;
-
-static uint64_t any(void) {
-  state += 0x9E3779B97F4A7C15ull;
-  if (steer_left) {
-    state += *steer++;
-    steer_left--;
-  }
-  uint64_t z = state;
-  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ z >> 27) * 0x94D049BB133111EBull;
-  return z ^ z >> 31;
-}
-
-static uint32_t below(uint32_t n) { return (uint32_t)(any() % n); }
-
-static void check(int fine, const char *what) {
-  if (!fine) {
-    fprintf(stderr, "wrong: %s\n", what);
-    abort();
-  }
-}
-
-static void *get(size_t size) {
-  uint8_t *p = malloc(size ? size : 1);
-  check(p != NULL, "memory");
-  for (size_t i = 0; i < size; i++) p[i] = (uint8_t)(i * 37); /* not from any(): what is here must not matter */
-  return p;
-}
+/* Token streams: encoded and decoded alike by every instruction set, sound and damaged. */
+#include "fuzz.h"
 
 /* Share 2^precision out among the tokens of a table that are marked. */
 static void make_table(uint32_t precision, uint16_t *f, const uint8_t *used) {
@@ -168,26 +126,6 @@ static void make_stream(test *t) {
   for (uint64_t b = 0; b < t->blocks; b++) t->offsets[b + 1] = t->offsets[b] + t->per_block[b];
 }
 
-/* What wcodec_rans_join does with the tokens, in its own steps. */
-static void join_slowly(const wcodec_split *split, const uint8_t *tokens, const uint8_t *const *rest, uint64_t count,
-                        void *out) {
-  const uint32_t planes = (split->rest + 7) / 8, width = split->rest % 8;
-  uint8_t *symbols = get(2 * count), *top = get(count);
-  const uint8_t *all[8] = {NULL};
-  for (uint64_t i = 0; i < count; i++) {
-    const uint16_t symbol = (uint16_t)(split->zero && !tokens[i] ? 0 : tokens[i] + split->base);
-    memcpy(symbols + 2 * i, &symbol, 2);
-  }
-  for (uint32_t k = 0; k < planes; k++) all[k] = rest[k];
-  if (split->packed && width) {
-    wcodec_unpack_bits(rest[planes - 1], 1, count, width, 0, top);
-    all[planes - 1] = top;
-  }
-  wcodec_join_planes(split, symbols, 2, all, count, out);
-  free(symbols);
-  free(top);
-}
-
 /* Decode and look up in one pass, with every instruction set: what decoding and then looking up gives. */
 static void gather_all(test *t, int rules) {
   const wcodec_job *job = &t->job;
@@ -275,153 +213,14 @@ static void damage(test *t) {
   }
 }
 
-static void try_bits(void) {
-  const uint32_t bytes = 1u << below(4), width = 1 + below(8 * bytes), count = below(300);
-  const uint64_t base = any() >> below(64), size = ((uint64_t)count * width + 7) / 8;
-  uint8_t *x = get((size_t)count * bytes), *y = get((size_t)count * bytes), *packed = get(size), *again = get(size);
-  for (uint64_t i = 0; i < size; i++) again[i] = (uint8_t)any();
-  if (size && count * width % 8) again[size - 1] &= (uint8_t)((1u << count * width % 8) - 1);
-  wcodec_unpack_bits(again, bytes, count, width, base, x);
-  wcodec_pack_bits(x, bytes, count, width, base, packed);
-  check(wcodec_same(packed, again, size), "packed bits");
-  wcodec_unpack_bits(packed, bytes, count, width, base, y);
-  check(wcodec_same(x, y, (uint64_t)count * bytes), "unpacked bits");
-  free(x);
-  free(y);
-  free(packed);
-  free(again);
-}
-
-static void try_gather(void) {
-  static const uint32_t sizes[] = {1, 2, 4, 8, 16, 32, 3, 24};
-  const uint32_t bytes = sizes[below(8)], count = 1 + below(below(2) ? 300 : 3000), n = below(400);
-  const uint32_t index_bytes = count > 256 || below(2) ? 2 : 1;
-  uint8_t *book = get((size_t)count * bytes), *index = get((size_t)n * index_bytes), *out = get((size_t)n * bytes);
-  int inside = 1;
-  for (uint32_t i = 0; i < count * bytes; i++) book[i] = (uint8_t)any();
-  for (uint32_t i = 0; i < n; i++) {
-    uint32_t value = below(count + (below(200) == 0));
-    if (index_bytes == 1) value &= 255;
-    inside &= value < count;
-    memcpy(index + (size_t)i * index_bytes, &value, index_bytes);
-  }
-  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
-    wcodec_set_isa(isa);
-    check(wcodec_gather(book, count, bytes, index, index_bytes, n, out) == inside, "indices");
-    for (uint32_t i = 0; inside && i < n; i++) {
-      uint32_t value = 0;
-      memcpy(&value, index + (size_t)i * index_bytes, index_bytes);
-      check(!memcmp(out + (size_t)i * bytes, book + (size_t)value * bytes, bytes), "entries");
-    }
-  }
-  free(book);
-  free(index);
-  free(out);
-}
-
-static void try_planes(void) {
-  const uint32_t bytes = 1u << below(4), bits = 8 * bytes, count = below(400);
-  wcodec_split split = {bytes, bits - 1 - below(bits < 16 ? bits : 16), below(3), below(300), 1, 0};
-  if (below(2)) split.rest = bits - 8;
-  const uint32_t planes = (split.rest + 7) / 8, wide = bits - split.rest > 8 ? 2 : 1;
-  uint8_t *x = get((size_t)count * bytes), *y = get((size_t)count * bytes), *symbol = get((size_t)count * wide),
-          *rest[8] = {NULL};
-  for (uint32_t i = 0; i < count * bytes; i++) x[i] = (uint8_t)any();
-  for (uint32_t k = 0; k < planes; k++) rest[k] = get(count);
-  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
-    wcodec_set_isa(isa);
-    wcodec_split_planes(&split, x, count, symbol, rest);
-    wcodec_join_planes(&split, symbol, wide, (const uint8_t *const *)rest, count, y);
-    check(wcodec_same(x, y, (uint64_t)count * bytes), "planes");
-  }
-  split.packed = planes && split.rest % 8;
-  uint8_t *tokens = get(count);
-  if (split.packed) {
-    free(rest[planes - 1]);
-    rest[planes - 1] = get(((uint64_t)count * (split.rest % 8) + 7) / 8);
-  }
-  if (wide == 1) split.base &= 255;
-  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
-    uint64_t counts[256] = {0}, sum = 0;
-    uint8_t seen[256] = {0};
-    uint32_t range[2] = {1u << 16, 0};
-    wcodec_set_isa(isa);
-    wcodec_split_tokens(&split, x, count, 1, tokens, rest, counts, seen, range);
-    for (int i = 0; i < 256; i++) sum += counts[i];
-    check(sum == count && (count == 0 || range[0] > 0), "counts");
-    if (range[0] > split.base && range[1] < split.base + 256 && range[0] > 0) { /* the tokens stand for the symbols */
-      join_slowly(&split, tokens, (const uint8_t *const *)rest, count, y);
-      check(wcodec_same(x, y, (uint64_t)count * bytes), "tokens");
-    }
-  }
-  free(tokens);
-  free(x);
-  free(y);
-  free(symbol);
-  for (uint32_t k = 0; k < planes; k++) free(rest[k]);
-}
-
-static void try_philox(void) {
-  const wcodec_philox key = {any(), (uint32_t)any(), (uint32_t)any()};
-  const uint64_t start = any() >> (1 + below(63)), count = below(9000), skip = count ? below((uint32_t)count) : 0;
-  const uint32_t threshold = (uint32_t)any();
-  uint32_t *normal = get(4096 * 4);
-  float *x = get(count * 4), *y = get(count * 4);
-  uint8_t *mask = get(count), *again = get(count);
-  for (int i = 0; i < 4096; i++) normal[i] = 1 + below(1 << 24);
-  const uint32_t *table = below(2) ? normal : NULL;
-  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
-    wcodec_set_isa(isa);
-    wcodec_philox_fill(&key, table, 0.5f, 0.75f, start, count, isa ? y : x);
-    check(!isa || wcodec_same(x, y, count * 4), "random numbers");
-    wcodec_philox_fill(&key, table, 0.5f, 0.75f, start + skip, count - skip, y);
-    check(wcodec_same(x + skip, y, (count - skip) * 4), "a window of random numbers");
-    const uint64_t kept = wcodec_philox_draw(&key, threshold, start, count, isa ? again : mask);
-    check(!isa || wcodec_same(mask, again, count), "draws");
-    uint64_t sum = 0;
-    for (uint64_t i = 0; i < count; i++) sum += mask[i];
-    check(sum == kept, "the number of draws");
-  }
-  free(normal);
-  free(x);
-  free(y);
-  free(mask);
-  free(again);
-}
-
-static void one(void) {
+void try_rans(void) {
   test t;
   make_job(&t);
   make_stream(&t);
   decode_all(&t, 1);
   damage(&t);
   decode_all(&t, 0);
-  try_bits();
-  try_planes();
-  try_gather();
-  try_philox();
   void *all[] = {t.tokens, t.map,    t.rows,    t.columns,   t.frequencies,
                  t.lut,    t.states, t.offsets, t.per_block, t.words};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  steer = data;
-  steer_left = size;
-  state = 0;
-  one();
-  return 0;
-}
-
-#if !defined(WCODEC_LIBFUZZER)
-int main(int argc, char **argv) {
-  const double seconds = argc > 1 ? atof(argv[1]) : 10;
-  const time_t end = time(NULL) + (time_t)seconds;
-  unsigned long jobs = 0;
-  for (state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1; time(NULL) < end; jobs++) one();
-  printf("%lu jobs\n", jobs);
-  return 0;
-}
-#endif
