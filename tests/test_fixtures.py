@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from battery import BACKENDS, FIXTURES, cases, defined_rules
+from battery import BACKENDS, FIXTURES, cases
 from safetensors import deserialize
 
 import wcodec
@@ -84,8 +84,3 @@ def test_sizes(tmp_path):
 def test_fixtures_are_small():
     sizes = [path.stat().st_size for path in FIXTURES.rglob("*") if path.is_file()]
     assert max(sizes) <= LARGEST and sum(sizes) < TOTAL
-
-
-def test_every_rule_has_a_bad_case():
-    """There is no rule that only a reader could break."""
-    assert {path.name.split("_")[0] for path in (FIXTURES / "bad").iterdir()} == set(defined_rules())

@@ -1,16 +1,16 @@
-"""The reject corpus of uniform, sum, lowrank and tensortrain. Written by make_fixtures.py."""
+"""The reject corpus of uniform, sum, lowrank and tensortrain, and of tolerant records. Written by make_fixtures.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from bad_cases import bad as bad_file
-from bad_cases import file_of, section
+from bad_cases import bad as case
+from bad_cases import file_of, record, section
 from damage import changed
-from golden_cases import raw
+from golden_linear import raw
 
-from wcodec.types import Section, Spec
+from wcodec.types import Ref, Section, Spec
 
 SPEC = Spec.of("F32", 6, 7)
 ONES = np.ones(42, np.float32)
@@ -66,7 +66,6 @@ bad("LOWRANK-1", "type", product(rank=True))
 bad("LOWRANK-1", "dtype", product(), Spec.of("F8_E4M3", 6, 7))
 bad("LOWRANK-2", "left", product(left=spoilt(ONES[:6], np.inf)))
 bad("LOWRANK-2", "right", product(right=spoilt(ONES[:7], np.nan)))
-bad_file("C-31", "absent", lambda: changed(file_of(product(), SPEC, bytes(SPEC.size)), lambda p: p.record("x").pop("tolerant")))
 
 
 def train(cores: tuple[Section, ...] = (raw(ONES[:6]), raw(ONES[:8])), **params: Any) -> Section:
@@ -86,3 +85,17 @@ bad("TENSORTRAIN-2", "columns", train(columns=[2, 2]))
 bad("TENSORTRAIN-2", "bond", train(bonds=[7]))
 bad("TENSORTRAIN-3", "first", train((spoilt(ONES[:6], np.nan), raw(ONES[:8]))))
 bad("TENSORTRAIN-3", "last", train((raw(ONES[:6]), spoilt(ONES[:8], np.inf))))
+
+# tolerant records: the digest is that of the parts, so that nothing else is wrong
+PARTS = ONES[:13].tobytes()
+
+
+def unmarked(its: Section, **options: Any) -> bytes:
+    return changed(file_of(its, SPEC, PARTS, **options), lambda p: p.record("x").pop("tolerant", None))
+
+
+section("C-30", "tolerant", product(), SPEC, x=PARTS[4:])
+record("C-31", "exact", tolerant=True)
+case("C-31", "absent", lambda: unmarked(product()))
+case("C-31", "absent_below", lambda: unmarked(Section("concat", {"lengths": [6]}, {"0": product()})))
+case("C-31", "absent_in_a_resource", lambda: unmarked(Section("concat", {"lengths": [6]}, {"0": Ref(0)}), resources=((SPEC, product()),)))
