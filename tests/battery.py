@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -26,11 +25,6 @@ ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "fixtures"
 
 BACKENDS = tuple(available())
-
-RULE = rf"(?:{'|'.join(('C', 'E', 'G', *map(str.upper, CODECS)))})-\d+"
-"""Ids of rules: those of the container, entropy coding, random numbers and of every codec."""
-
-PAGES = {path: path.read_text() for path in (ROOT / "spec").rglob("*.md")}
 
 EXAMPLES = [
     pytest.param(name, options, id=f"{name}-{i}")
@@ -135,11 +129,6 @@ def _refusal(section: Section, spec: Spec, env: Env) -> WcodecError | None:
 def breaks(rule: str, section: Section, spec: Spec, kind: type[WcodecError] = Corrupt, **options: Any) -> None:
     error = refusal(section, spec, **options)
     assert type(error) is kind and error.rule == rule, f"{section.params}: {error!r}, expected {rule}"
-
-
-def defined_rules() -> list[str]:
-    """The ids of the rules that the pages state."""
-    return [rule for text in PAGES.values() for rule in re.findall(rf"^- \*\*({RULE})\*\* ", text, re.M)]
 
 
 def cases(folder: str) -> list[Any]:

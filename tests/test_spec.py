@@ -6,17 +6,24 @@ import re
 
 import numpy as np
 import pytest
-from battery import BACKENDS, FIXTURES, PAGES, ROOT, RULE, breaks, decoded, defined_rules, make_env, same_bits
+from battery import BACKENDS, FIXTURES, ROOT, breaks, decoded, make_env, same_bits
 
 from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
+NAMES = ("C", "E", "G", *(name.upper() for name in CODECS))
+RULE = rf"(?:{'|'.join(NAMES)})-\d+"
+PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
 
 
+def defined() -> list[str]:
+    return [rule for text in PAGES.values() for rule in re.findall(rf"^- \*\*({RULE})\*\* ", text, re.M)]
+
+
 def test_rules_are_defined_once():
-    found = defined_rules()
+    found = defined()
     assert len(set(found)) == len(found)
     for prefix in {rule.split("-")[0] for rule in found}:
         numbers = sorted(int(rule.split("-")[1]) for rule in found if rule.startswith(f"{prefix}-"))
@@ -32,7 +39,11 @@ def test_every_page_has_rules_of_its_own():
 
 def test_rules_that_the_code_raises():
     raised = {rule for text in CODE.values() for rule in re.findall(rf'"({RULE})"', text)}
-    assert raised == set(defined_rules())
+    assert raised == set(defined())
+
+
+def test_every_rule_has_a_bad_case():
+    assert {path.name.split("_")[0] for path in (FIXTURES / "bad").iterdir()} == set(defined())
 
 
 def test_every_rule_has_a_bad_case():
@@ -41,7 +52,7 @@ def test_every_rule_has_a_bad_case():
 
 def test_rules_that_are_mentioned_exist():
     for path, text in (PAGES | CODE).items():
-        assert set(re.findall(rf"\b{RULE}\b", text)) <= set(defined_rules()), path.name
+        assert set(re.findall(rf"\b{RULE}\b", text)) <= set(defined()), path.name
 
 
 def test_every_codec_has_page_line_and_fixtures():

@@ -8,7 +8,7 @@ import numpy as np
 from bad_cases import bad as case
 from bad_cases import file_of, record, section
 from damage import changed
-from golden_cases import raw
+from golden_linear import raw
 
 from wcodec.types import Ref, Section, Spec
 

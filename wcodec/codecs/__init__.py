@@ -1,4 +1,9 @@
-"""Codecs: one file, one spec page and one line of this table each."""
+"""Codecs: each has a file and a spec page of its name, and its place in the table below.
+
+The other files serve several of them. For all: ``base`` (what a codec is, and how sections are checked and decoded), ``params``.
+Choosing: ``smallest``, ``lossless``, ``masking``, ``wide``, ``runs``. Shared by kinds of codecs: ``masks``, ``fills`` (random numbers),
+``matrix``, ``factoring``. Encoding of one codec: ``splitting`` (planes), ``rans_encoder``.
+"""
 
 from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
 from wcodec.codecs.bitmap import Bitmap
@@ -22,13 +27,17 @@ from wcodec.codecs.tensortrain import TensorTrain
 from wcodec.codecs.uniform import Uniform
 from wcodec.codecs.zstd import Zstd
 
-OWN = (
-    *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),
-    *(Uniform(), Sum(), Codebook(), Sparse(), Gaps(), Bitmap(), NofM(), GatherScatter(), Draw(), Philox(), Mt19937()),
-    *(LowRank(), TensorTrain()),
+OWN: tuple[Codec, ...] = (
+    *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),  # any array
+    *(Codebook(), Sparse()),  # arrays of few values, and mostly of one
+    *(Gaps(), Bitmap(), NofM(), GatherScatter()),  # masks
+    *(Philox(), Mt19937(), Draw()),  # random numbers and masks, from a seed
+    *(Uniform(), Sum(), LowRank(), TensorTrain()),  # floats, approximately
 )
+"""The codecs of the format."""
 
 CODECS: dict[str, Codec] = {codec.name: codec for codec in OWN}
+"""Every codec that this process knows, by name."""
 
 
 def register(codec: Codec) -> None:

@@ -1,4 +1,4 @@
-"""The methods that recipes name: one line each."""
+"""The methods that recipes name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from wcodec.recipes.mpo import Mpo
 from wcodec.recipes.pruned import GatherScatter, NofM, Pruned
 from wcodec.recipes.wfn import WFN
 
-METHODS: Mapping[str, type[Method]] = {
-    method.name: method for method in (Lossless, WFN, GWK, BinQuant, PQ, DropBack, Pruned, NofM, GatherScatter, JointRankK, Mpo)
-}
+OWN: tuple[type[Method], ...] = (
+    Lossless,
+    *(WFN, GWK, BinQuant, PQ),  # codebooks
+    *(DropBack, Pruned, NofM, GatherScatter),  # sparse tensors
+    *(JointRankK, Mpo),  # factors
+)
+
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in OWN}
+"""Every method, by the name that recipes use."""

@@ -25,4 +25,5 @@ def address(array: npt.NDArray[Any]) -> int:
 
 
 def pointers(arrays: Sequence[U8]) -> ctypes.Array[c_void_p]:
+    """Return the addresses of up to eight arrays, for C to take as an array of pointers."""
     return (c_void_p * 8)(*map(address, arrays))
