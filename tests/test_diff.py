@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from math import prod
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def wide(x, dtype):
 
 
 @given(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_bound_of_lowrank(rows, cols, rank, seed, data):
     """Every backend's product lies within the bound of the exact one, in any window; the bound is the page's, and no wider."""
     rng, rank = np.random.default_rng(seed), min(rank, cols)
@@ -54,7 +53,7 @@ def test_bound_of_lowrank(rows, cols, rank, seed, data):
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1), st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_bound_of_tensortrain(rows, cols, sites, bond, seed, data):
     rng = np.random.default_rng(seed)
     o, i = factorise(rows, sites), factorise(cols, sites)
@@ -91,8 +90,6 @@ def test_bounds_of_what_contains_products():
     mask = RNG.random((40, 50)) < 0.3
     filled = s.sparse(mask, np.ones(int(mask.sum()), np.float32), fill=product)
     assert np.array_equal(bound(filled.section, filled.spec, env, 7, 1999), np.where(mask.reshape(-1), 0, its)[7:1999])
-    column = s.lowrank(np.ones((int(mask.sum()), 2)), np.ones((2, 1)), shape=(int(mask.sum()),)) if mask.sum() == 1 else None
-    assert column is None
     layered = s.sum([product, np.full((40, 50), 2.0, np.float32)])
     more = bound(layered.section, layered.spec, env, 3, 1000)
     value = decoded(product.section, product.spec, env).view(np.float32)[3:1000].astype(np.float64)
@@ -198,7 +195,5 @@ def test_equal_digests_of_other_parts(tmp_path):
     assert wcodec.diff(tmp_path / "a.wcodec", tmp_path / "b.wcodec").parts == ["w"]
     cores = [numbers[:4].reshape(1, 2, 2, 1), numbers[4:8].reshape(1, 2, 2, 1)]
     write(tmp_path / "c.wcodec", w=s.tensortrain(cores, (4, 4)))
-    wide_cores = [numbers[:8].reshape(1, 4, 2, 1)[:, :, :, :], numbers[:2].reshape(1, 1, 2, 1)]
-    write(tmp_path / "d.wcodec", w=s.tensortrain(wide_cores, (4, 4)))
+    write(tmp_path / "d.wcodec", w=s.tensortrain([numbers[:4].reshape(1, 4, 1, 1), numbers[4:8].reshape(1, 1, 4, 1)], (4, 4)))
     assert wcodec.diff(tmp_path / "c.wcodec", tmp_path / "d.wcodec").values == ["w"]
-    assert prod((4, 4)) == 16
