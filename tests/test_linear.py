@@ -126,7 +126,7 @@ def test_params_out_of_range(codec):
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense(codec, options):
-    with pytest.raises(EncodeError):
+    with pytest.raises((EncodeError, RecipeError)):
         CODECS[codec].encode(SAMPLE, SMALL, make_env(), **options)
 
 
