@@ -19,7 +19,7 @@ from wcodec.codecs.factoring import balanced_svd, bond_limits, choose_rank, fact
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.numbers import LOSSY, from_float32, to_float32
 from wcodec.coding.uniform import Grid
-from wcodec.errors import BackendUnavailable, Corrupt, EncodeError, UnsupportedVersion
+from wcodec.errors import BackendUnavailable, Corrupt, EncodeError, RecipeError, UnsupportedVersion
 from wcodec.types import DTYPES, MemoryStream, Ref, Resource, Section, Spec
 
 NAMES = ("uniform", "sum", "lowrank", "tensortrain")
