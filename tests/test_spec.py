@@ -46,10 +46,6 @@ def test_every_rule_has_a_bad_case():
     assert {path.name.split("_")[0] for path in (FIXTURES / "bad").iterdir()} == set(defined())
 
 
-def test_every_rule_has_a_bad_case():
-    assert {path.name.split("_")[0] for path in (FIXTURES / "bad").iterdir()} == set(defined_rules())
-
-
 def test_rules_that_are_mentioned_exist():
     for path, text in (PAGES | CODE).items():
         assert set(re.findall(rf"\b{RULE}\b", text)) <= set(defined()), path.name

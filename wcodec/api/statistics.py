@@ -164,7 +164,8 @@ def value_keys(x: UInts, dtype: DType) -> tuple[str, U64]:
     """Return a kind, and integers that are equal where values of that kind are: floats by value, all NaNs alike, else bits."""
     if dtype.name not in LOSSY:
         return dtype.name, x.view(np.uint64) if dtype.name == "C64" else x.astype(np.uint64)
-    wide = x.view("<f8").copy() if dtype.name == "F64" else to_float32(x, dtype).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # NaNs that signal
+        wide = x.view("<f8").copy() if dtype.name == "F64" else to_float32(x, dtype).astype(np.float64)
     wide[wide == 0] = 0.0
     wide[np.isnan(wide)] = np.nan
     return "float", wide.view(np.uint64)

@@ -72,6 +72,7 @@ def within(x: UInts, y: UInts, dtype: DType, allowed: F64) -> bool:
 
 
 def _wide(x: UInts, dtype: DType) -> F64:
-    wide: F64 = x.view("<f8") if dtype.name == "F64" else to_float32(x, dtype).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        wide: F64 = x.view("<f8") if dtype.name == "F64" else to_float32(x, dtype).astype(np.float64)
     over = OVER.get(dtype.name, 2.0**128)
     return np.where(np.isinf(wide), np.copysign(over, wide), wide)

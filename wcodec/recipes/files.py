@@ -84,13 +84,16 @@ def _match(found: Mapping[str, Any]) -> Match:
     values: dict[str, Any] = dict(found)
     for key in ("tensors", "dtype"):
         value = values.get(key, [])
-        values[key] = (value,) if isinstance(value, str) else tuple(value)
-        if not all(isinstance(item, str) for item in values[key]):
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise RecipeError(f"{key} is not a string or a list of strings")
+        values[key] = tuple(items)
     if unknown := [name for name in values["dtype"] if name not in DTYPES]:
         raise RecipeError(f"no dtype {unknown[0]!r}; there are: {', '.join(DTYPES)}")
-    values["shape"] = tuple(0 if item == "*" else item for item in values.get("shape", ()))
-    numbers = [*values["shape"], values.get("dims", 0), values.get("count", 0)]
+    shape = values.get("shape", [])
+    numbers = [*(0 if item == "*" else item for item in shape)] if isinstance(shape, list) else [None]
+    values["shape"] = tuple(numbers)
+    numbers += [values.get("dims", 0), values.get("count", 0)]
     if not all(type(item) is int and item >= 0 for item in numbers):
         raise RecipeError('shape, dims and count are whole numbers ("*" in a shape: any)')
     return Match(**values)
