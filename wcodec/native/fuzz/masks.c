@@ -3,7 +3,7 @@
 
 /* A mask as bytes and as bits gives the positions that a loop finds; values scattered there stand there. */
 void try_masks(void) {
-  const uint32_t count = below(below(9) ? 2000 : 70000), rare = 1 + below(below(2) ? 2 : 40), bytes = 1u << below(4);
+  const uint32_t count = below(2) ? 64 * below(30) + 63 * below(2) : below(below(9) ? 2000 : 70000), rare = 1 + below(below(2) ? 2 : 40), bytes = 1u << below(4);
   uint8_t *mask = get(count), *bits = get((count + 7) / 8);
   uint32_t *expected = get((size_t)count * 4);
   uint64_t kept = 0;
@@ -42,10 +42,10 @@ void try_masks(void) {
 
 /* Any gaps: inside exactly when a loop finds them there, and then at its positions. */
 void try_gaps(void) {
-  const uint32_t bytes = 1u << below(3), blocks = below(8), block = 1 + below(below(2) ? 90 : 100000);
-  const uint32_t widest = 1 + below(below(2) ? 8 : 1u << (bytes == 4 ? 31 : 8 * bytes));
+  const uint32_t bytes = 1u << below(3), blocks = below(4), block = 1 + below(below(3) ? 12 : 100000);
+  const uint32_t widest = 1 + below(below(3) ? 4 : 1u << (bytes == 4 ? 31 : 8 * bytes));
   uint32_t *counts = get(blocks * 4), n = 0;
-  for (uint32_t b = 0; b < blocks; b++) n += counts[b] = below(9);
+  for (uint32_t b = 0; b < blocks; b++) n += counts[b] = below(6);
   uint8_t *gaps = get(n * bytes);
   uint32_t *expected = get(n * 4), *out = get(n * 4);
   int inside = 1;
