@@ -11,12 +11,12 @@ import numpy as np
 
 from wcodec.codecs import Env
 from wcodec.codecs.lossless import lossless
+from wcodec.coding.histogram import F32, Histogram, Points, assign, importance_of, weights_of
 from wcodec.coding.numbers import from_float32
 from wcodec.coding.tables import Tables
 from wcodec.errors import EncodeError
-from wcodec.recipes.base import Importance, Method, Tensors, require
+from wcodec.recipes.base import Importance, Method, Tensors, of, require
 from wcodec.recipes.fixing import Fixed, fix
-from wcodec.recipes.histogram import Histogram, Points, assign, importance_of, weights_of
 from wcodec.types import DTYPES, Resource, Section, Spec, UInts
 
 ERROR = 0.25
@@ -80,8 +80,8 @@ class WFN(Method):
         config = self._coding(indices)
         return env.codecs["codebook"].encode(x, spec, env, book=self._books[spec.dtype.name], assigned=indices, indices=config)
 
-    def _important(self, name: str, count: int) -> Any:
-        return importance_of(None if self.importance is None else self.importance.get(name), count)
+    def _important(self, name: str, count: int) -> F32 | None:
+        return importance_of(of(self.importance, name), count)
 
     def _fix(self, points: Points) -> Fixed | None:
         """Fix with the distance asked for, or the largest half of it … that keeps the weights."""
