@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import frexp, isfinite, ldexp
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from wcodec.codecs import Env
-from wcodec.codecs.lossless import lossless
+from wcodec.codecs.lossless import Config, lossless
 from wcodec.coding.histogram import F32, Histogram, Points, assign, importance_of, weights_of
 from wcodec.coding.numbers import from_float32
 from wcodec.coding.tables import Tables
@@ -73,7 +73,7 @@ class WFN(Method):
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         weights = weights_of(x, spec)
-        self._important(name, spec.count)
+        self._important(name, spec.count)  # to refuse what prepare passed over
         if self._fixed is None:
             raise EncodeError("wfn finds no values that keep these weights")
         indices = assign(weights, self._points, self._fixed.index)
@@ -99,7 +99,7 @@ class WFN(Method):
         self.notes.append(f"wfn: {fixed.values.size} values, mean relative distance {fixed.distance:.4f}, error {error:.3f}")
         return fixed
 
-    def _coding(self, indices: UInts) -> Any:
+    def _coding(self, indices: UInts) -> Config | None:
         """Return how indices are encoded: with the network's tables where own ones do not save what they cost."""
         if self._tables is None or not indices.size:
             return None
