@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tracemalloc
 from math import prod
 
@@ -16,10 +17,12 @@ from strategies import fill, specs, windows
 
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.codebook import blocks_of, fitting
+from wcodec.codecs.lossless import encode_part
+from wcodec.coding.numbers import from_float32, to_float32
 from wcodec.coding.rans import Context, Order
 from wcodec.container.reader import ContainerReader
 from wcodec.container.writer import ContainerWriter
-from wcodec.errors import Corrupt, EncodeError, LimitExceeded
+from wcodec.errors import BackendUnavailable, Corrupt, EncodeError, LimitExceeded, RecipeError
 from wcodec.types import DTYPES, Ref, Resource, Section, Spec
 
 BOOKED = tuple(name for name, dtype in DTYPES.items() if dtype.bits >= 8)
@@ -225,3 +228,83 @@ def test_damaged_params_and_parts(seed):
         except Corrupt as error:
             results.append(error.rule)
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize(
+    "options", [{"values": 16}, {"values": 16, "rate": 0.02}, {"width": 4, "values": 64}, {"width": 4, "values": 64, "half": True}]
+)
+def test_means(options, dtype):
+    """As many values as asked for, twice the same, no worse than equal bins are; an importance is heeded."""
+    rng, env, spec = np.random.default_rng(0), make_env(), Spec.of(dtype, 60, 50)
+    important = np.repeat(np.arange(60) % 2 == 0, 50)
+    x = from_float32((rng.standard_t(5, 3000) + 3 * important).astype(np.float32), spec.dtype)
+    config = {"codec": "codebook", **options}
+
+    def error(section, importance=1.0) -> float:
+        check(section, spec, make_env())
+        off = to_float32(decoded(section, spec, make_env()), spec.dtype) - to_float32(x, spec.dtype)
+        return float((importance * off**2).sum())
+
+    found, again = (encode_part(x, spec, env, config) for _ in range(2))
+    assert found.params["centroids"] <= options["values"]
+    assert same_bits(decoded(found, spec, env), decoded(again, spec, env))
+    assert error(found) < (0.03 if "width" not in options else 0.4) * float((to_float32(x, spec.dtype) ** 2).sum())
+    importance = np.where(important, np.float32(20), np.float32(0.01))
+    heeded = encode_part(x, spec, env, config | {"importance": importance, "rate": 0.0})
+    assert error(heeded, importance) < error(found, importance)
+
+
+def test_means_of_parts():
+    """Factors, layers and kept values go through a codebook that approximates them; empty ones need no centroids."""
+    rng, env = np.random.default_rng(1), make_env()
+    spec, config = Spec.of("F32", 40, 64), {"codec": "codebook", "values": 16}
+    w = (rng.normal(size=(40, 5)) @ rng.normal(size=(5, 64))).astype(np.float32)
+    sparse = np.where(rng.random(w.shape) < 0.1, w, np.float32(0))
+    for codec, x, options, limit in (
+        ("lowrank", w, {"rank": 5, "left": config, "right": {**config, "width": 8, "values": 40}}, 0.9),
+        ("sum", w, {"layers": [config, {**config, "values": 64}]}, 0.03),
+        ("sparse", sparse, {"values": config}, 0.15),
+        ("sparse", np.zeros_like(w), {"values": config}, 0.0),
+    ):
+        section = encode_part(x.reshape(-1).view(np.uint32), spec, env, {"codec": codec, **options})
+        check(section, spec, make_env())
+        y = decoded(section, spec, make_env()).view(np.float32).reshape(x.shape)
+        assert np.linalg.norm(x - y) <= limit * np.linalg.norm(x)
+        assert "codebook" in {part.codec for part in section.parts.values()}
+
+
+def test_means_that_cannot_be(monkeypatch):
+    spec, x = Spec.of("F32", 6, 8), np.arange(48, dtype=np.float32).view(np.uint32)
+    for options in ({"values": 0}, {"values": 65537}, {"values": 4, "rate": 1.0}, {"values": 4, "blocks": 2}, {"values": "4"}):
+        with pytest.raises(RecipeError):
+            CODECS["codebook"].encode(x, spec, make_env(), **options)
+    for wrong in (np.full(48, 0x7F800000, np.uint32), np.full(48, 0x7FC00000, np.uint32)):
+        for width in (1, 4):
+            with pytest.raises(EncodeError):
+                CODECS["codebook"].encode(wrong, spec, make_env(), width=width, values=4)
+    with pytest.raises(EncodeError):
+        CODECS["codebook"].encode(x, Spec.of("I32", 6, 8), make_env(), values=4)
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(BackendUnavailable, match=r"wcodec\[kmeans\]"):
+        CODECS["codebook"].encode(x, spec, make_env(), width=4, values=4)
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("dtype", "width", "count"), [("u2", 1, 16), ("u4", 1, 16), ("u4", 1, 256), ("u8", 1, 100), ("u2", 2, 128), ("u1", 1, 200)]
+)
+def test_large_outputs(dtype, width, count):
+    """Outputs that go past the caches, at aligned and odd addresses, with a block that is cut off."""
+    rng, dtype = np.random.default_rng(0), np.dtype(dtype)
+    tokens = rng.integers(0, count, (1 << 20) + 1234).astype(np.uint8)
+    case = make_case(Order(tokens.size, tokens.size, 32, block=1 << 14), Context(), 12, tokens)
+    book = book_of(rng, count, width, dtype)
+    want = book.reshape(-1, width)[tokens].reshape(-1)
+    room = np.zeros(want.nbytes + 128, np.uint8)
+    for backend in each():
+        for odd in (0, 16):
+            at = -room.ctypes.data % 64 + odd
+            out = room[at : at + want.nbytes].view(dtype)
+            out[:] = 0
+            assert joined(backend, case, book, width, out) is None and same_bits(out, want)

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wcodec.codecs import check
+from wcodec.coding.histogram import Histogram
+from wcodec.coding.kmeans import cluster
 from wcodec.coding.numbers import from_float32, to_float32
 from wcodec.container.reader import ContainerReader
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError, RecipeError
 from wcodec.recipes import Match, Recipe, Rule, make_method
 from wcodec.recipes.fixing import centres, fix
-from wcodec.recipes.histogram import Histogram
-from wcodec.recipes.kmeans import cluster
 from wcodec.types import Spec, UInts
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "fc3.weight": (10, 100)}

@@ -111,7 +111,7 @@ def test_groups_of_a_recipe():
             find_groups(names, [bad])
     with pytest.raises(RecipeError, match="two groups"):
         find_groups(names, [["left", "right"], ["left"]])
-    assert find_groups(["x.query.weight"], None) == ([], ["x.query.weight without key: not joined"])
+    assert find_groups(["x.query.weight"], None) == ([], {"x.query.weight without key: not joined": ("x.query.weight",)})
 
 
 def test_splits_of_fused_matrices():

@@ -387,3 +387,21 @@ def test_exported_gather_scatter_masks_of_any_kind():
             mask = gather_scatter(rng, 3, high, 17, banks).reshape(3 * high, 17)
             found = export.gather_scatter(mask * np.uint8(5), mask, banks, per_row)
             assert found.index.shape == (mask.sum() // banks, banks) and (found.values == 5).all()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8"])
+def test_large_scatter(dtype):
+    """Zeros and values of outputs that go past the caches, at aligned and odd addresses, with a piece that is cut off."""
+    rng, dtype = np.random.default_rng(0), np.dtype(dtype)
+    count = (1 << 20) + 4321
+    positions = np.flatnonzero(rng.random(count) < 0.1).astype(np.uint32)
+    values = rng.integers(1, 255, positions.size).astype(dtype)
+    want = np.zeros(count, dtype)
+    want[positions] = values
+    room = np.empty(want.nbytes + 128, np.uint8)
+    for backend in BACKENDS:
+        for odd in (0, 8):
+            at = -room.ctypes.data % 64 + odd
+            room[:] = 7
+            make_env(backend).backend.scatter(positions, values, room[at : at + want.nbytes].view(dtype), True)
+            assert same_bits(room[at : at + want.nbytes].view(dtype), want) and (room[:at] == 7).all() and room[at + want.nbytes] == 7

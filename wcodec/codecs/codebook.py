@@ -9,13 +9,17 @@ from math import lcm, prod
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected
 from wcodec.codecs.lossless import Config, encode_part
 from wcodec.codecs.params import uint
 from wcodec.codecs.rans import Rans, wire
-from wcodec.errors import Corrupt, EncodeError
+from wcodec.coding.histogram import F32, F64, Points, assign, importance_of, summarise, weights_of
+from wcodec.coding.kmeans import cluster, cluster_blocks
+from wcodec.coding.numbers import from_float32
+from wcodec.errors import Corrupt, EncodeError, RecipeError
 from wcodec.types import DTYPES, Part, Ref, Resource, Section, Spec, UInts
 
 LARGEST = 1 << 16
@@ -23,6 +27,8 @@ LARGEST = 1 << 16
 PIECE = 1 << 16
 """Indices that are decoded before they are looked up, about: they stay in the second-level cache."""
 RULE = "CODEBOOK-1"
+EXTREME = 2.0**60
+"""Weights above, or all below its inverse, are not for sums of float32 squares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Codebook(Codec):
 
     Options: width (1, at most that of a row), book (centroids, an array of storage elements or a Resource; all distinct blocks by
     default), assigned (the index of every block; by default of the centroid with the same bits), centroids and indices (how these parts
-    are encoded).
+    are encoded). values: instead of a book, approximate by this many centroids, at most; with the options of ``Means``.
     """
 
     name = "codebook"
@@ -100,20 +106,23 @@ class Codebook(Codec):
         assigned: UInts | None = None,
         centroids: Config | None = None,
         indices: Config | None = None,
+        values: int | None = None,
         **options: Any,
     ) -> Section:
         if not self.suits(spec):
             raise EncodeError(f"codebook cannot hold {spec}")
         width = fitting(width, spec)
+        if values is not None and x.size:
+            book, assigned = means_of(values, options).of(x, spec, width)
         params = {"width": width} if width > 1 else {}
         its = book_of({"centroids": 1, **params}, spec)
-        values = base.decode_all(book, book.spec, env) if isinstance(book, Resource) else book
+        entries = base.decode_all(book, book.spec, env) if isinstance(book, Resource) else book
         if assigned is None:
-            values, assigned = _assign(blocks_of(x, spec, width), values)
-        assert values is not None, "indices without centroids"
-        its = book_of({"centroids": values.size // its.entry, **params}, spec)
+            entries, assigned = _assign(blocks_of(x, spec, width), entries)
+        assert entries is not None, "indices without centroids"
+        its = book_of({"centroids": entries.size // its.entry, **params}, spec)
         assigned = assigned.astype(its.indices.dtype.storage, copy=False)
-        part = book if isinstance(book, Resource) else encode_part(values, its.centroids, env, centroids)
+        part = book if isinstance(book, Resource) else encode_part(entries, its.centroids, env, centroids)
         parts: dict[str, Part] = {"centroids": part, "indices": _encode_indices(assigned, its.indices, env, indices)}
         return Section("codebook", {"centroids": its.count, **params}, parts)
 
@@ -132,6 +141,61 @@ def blocks_of(x: UInts, spec: Spec, width: int) -> UInts:
     whole = np.zeros((book.rows, book.per_row * book.entry), x.dtype)
     whole[:, : book.cols] = x.reshape(book.rows, book.cols)
     return whole.reshape(-1, book.entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Centroids by k-means.
+
+    values: their number, at most. rate: what a bit of an index counts, in shares of the mean square (width 1 only).
+    half: round centroids to F16 values, which take half the bytes (wider ones only). importance: of every element's error.
+    """
+
+    values: int
+    rate: float = 0.0
+    half: bool = False
+    seed: int = 0
+    importance: F32 | None = None
+
+    def of(self, x: UInts, spec: Spec, width: int) -> tuple[UInts, UInts]:
+        """Return centroids, flat, and the index of every block. Raises EncodeError for what are not finite floats."""
+        weights, importance = weights_of(x, spec), importance_of(self.importance, spec.count)
+        if width > 1:
+            return self._of_blocks(weights, spec, width, importance)
+        points = summarise(weights, importance)
+        return rounded(weights, spec, points, *cluster(points, self.values, self.rate))
+
+    def _of_blocks(self, weights: F32, spec: Spec, width: int, importance: F32 | None) -> tuple[UInts, UInts]:
+        largest = float(np.abs(weights).max())
+        if not (largest == 0 or 1 / EXTREME < largest < EXTREME):
+            raise EncodeError("the square of the largest weight is no number")
+        f32 = Spec.of("F32", *spec.shape)
+        blocks = blocks_of(weights.view(np.uint32), f32, width).view(np.float32)
+        mass = np.ones(len(blocks), np.float32)
+        if importance is not None:
+            # One importance per block: weights of their own overfit (tools/results/codebook.md).
+            mass = blocks_of(importance.view(np.uint32), f32, width).view(np.float32).mean(1)
+        centroids, index = cluster_blocks(blocks, mass, self.values, self.seed)
+        if self.half and spec.dtype.bits > 16:
+            centroids = np.clip(centroids, -65504, 65504).astype(np.float16).astype(np.float32)
+        return from_float32(centroids.reshape(-1), spec.dtype), index.astype(np.uint16)
+
+
+def means_of(values: int, options: Mapping[str, Any]) -> Means:
+    """Read options. Raises RecipeError."""
+    try:
+        found = Means(values, **options)
+        if not 1 <= found.values <= LARGEST or not 0 <= found.rate < 1:
+            raise RecipeError(f"codebook: values is 1 to {LARGEST}, rate is at least 0 and below 1")
+    except TypeError as error:
+        raise RecipeError(f"codebook: {error}") from None
+    return found
+
+
+def rounded(weights: F32, spec: Spec, points: Points, centroids: F64, index: npt.NDArray[np.intp]) -> tuple[UInts, UInts]:
+    """Return the centroids in use among those that points were given, and the index of every weight's one."""
+    used, index = np.unique(index, return_inverse=True)
+    return from_float32(centroids[used].astype(np.float32), spec.dtype), assign(weights, points, index)
 
 
 def _assign(blocks: UInts, book: UInts | None) -> tuple[UInts, UInts]:

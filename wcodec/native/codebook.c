@@ -1,7 +1,9 @@
 /* Codebooks for any processor, and the check of indices. */
 #include "codebook.h"
 
-void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out) {
+void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past,
+                      uint8_t *out) {
+  (void)past;
   gather_any(book, index, index_bytes, n, out);
 }
 
@@ -36,7 +38,7 @@ int wcodec_gather(const void *centroids, uint32_t count, uint32_t bytes, const v
     const uint8_t *first = (const uint8_t *)index + at * index_bytes;
     const uint64_t some = n - at < WK_CHUNK ? n - at : WK_CHUNK;
     if (highest(first, index_bytes, some) >= count) return 0;
-    kernels->gather(&book, first, index_bytes, some, (uint8_t *)out + at * bytes);
+    kernels->gather(&book, first, index_bytes, some, 0, (uint8_t *)out + at * bytes);
   }
   return 1;
 }

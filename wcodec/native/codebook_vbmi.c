@@ -20,6 +20,11 @@ WK_INLINE __m512i arrange(const int bytes, __m512i index) {
   return index;
 }
 
+WK_INLINE void store(void *p, __m512i x, const int past) {
+  if (past) _mm512_stream_si512((__m512i *)p, x);
+  else _mm512_storeu_si512(p, x);
+}
+
 /* A byte of the entries at 64 indices, from a table of 64 * quarters bytes. */
 WK_INLINE __m512i look_up(const __m512i *table, const int quarters, __m512i index) {
   if (quarters == 1) return _mm512_permutexvar_epi8(index, table[0]);
@@ -57,7 +62,7 @@ WK_INLINE void interleave(__m512i *v, const int bytes) {
 }
 
 WK_INLINE uint64_t permute(const wk_book *book, const int bytes, const int quarters, const uint8_t *index, uint64_t n,
-                           uint8_t *out) {
+                           int past, uint8_t *out) {
   __m512i table[8][4], v[8];
   for (int k = 0; k < bytes; k++)
     for (int q = 0; q < quarters; q++) table[k][q] = _mm512_loadu_si512(book->plane[k] + 64 * q);
@@ -66,17 +71,18 @@ WK_INLINE uint64_t permute(const wk_book *book, const int bytes, const int quart
     const __m512i at = arrange(bytes, _mm512_loadu_si512(index + i));
     for (int k = 0; k < bytes; k++) v[k] = look_up(table[k], quarters, at);
     interleave(v, bytes);
-    for (int k = 0; k < bytes; k++) _mm512_storeu_si512(out + i * (uint64_t)bytes + 64 * k, v[k]);
+    for (int k = 0; k < bytes; k++) store(out + i * (uint64_t)bytes + 64 * k, v[k], past);
   }
   return i;
 }
 
 #define PERMUTE(bytes)                                                       \
-  (book->count <= 64    ? permute(book, bytes, 1, index, n, out)             \
-   : book->count <= 128 ? permute(book, bytes, 2, index, n, out)             \
-                        : permute(book, bytes, 4, index, n, out))
+  (book->count <= 64    ? permute(book, bytes, 1, index, n, past, out)       \
+   : book->count <= 128 ? permute(book, bytes, 2, index, n, past, out)       \
+                        : permute(book, bytes, 4, index, n, past, out))
 
-void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out) {
+void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past,
+                    uint8_t *out) {
   uint64_t done = 0;
   if (index_bytes == 1 && book->count <= 256) {
     if (book->bytes == 1) done = PERMUTE(1);

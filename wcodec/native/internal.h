@@ -185,8 +185,8 @@ typedef struct {
    * aligned to WK_LINE. */
   void (*join)(const wcodec_split *split, const void *symbol, uint32_t symbol_bytes, const uint8_t *const *rest,
                uint64_t count, int past, void *out);
-  /* Entries at n indices of index_bytes (1 or 2) each, all of them below book->count. */
-  void (*gather)(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
+  /* Entries at n indices of index_bytes (1 or 2) each, all of them below book->count. past: as for join. */
+  void (*gather)(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
   /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
   uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
   const wk_floats *floats;
@@ -216,17 +216,18 @@ void wk_bytes_scalar(const uint8_t *mask, uint64_t from, uint64_t count, uint32_
   void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, int, void *);
 
 WK_PLANES(scalar)
-void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
+void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
 #if WK_X86
-void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
-void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, uint8_t *out);
+void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
+void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 WK_PLANES(avx2)
 WK_PLANES(avx512)
 void wk_bits_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_t room);
+uint64_t wk_count_bits_avx512(const uint8_t *bits, uint64_t count);
 void wk_bytes_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_t room);
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);

@@ -1,9 +1,24 @@
 /* Masks as positions, and values scattered there (spec/codecs/sparse.md). */
+#include <stdatomic.h>
+
 #include "internal.h"
 
+#if WK_X86
+#include <emmintrin.h>
+#endif
+
 enum {
-  PIECE = 1 << 15 /* bytes of the output that are cleared and filled while they are in the first-level cache */
+  PIECE = 1 << 14 /* bytes of the output that are cleared and filled while they are in the first-level cache */
 };
+
+/* Copy a piece, past the caches where that can be. Both are aligned to WK_LINE. */
+WK_INLINE void copy_piece(void *to, const void *from) {
+#if WK_X86
+  for (uint64_t i = 0; i < PIECE / sizeof(__m128i); i++) _mm_stream_si128((__m128i *)to + i, ((const __m128i *)from)[i]);
+#else
+  memcpy(to, from, PIECE);
+#endif
+}
 
 /* Positions of the bits of a word, from `base` on. */
 WK_INLINE uint64_t put_word(uint64_t word, uint32_t base, uint32_t *out, uint64_t n) {
@@ -43,6 +58,9 @@ POSITIONS(wk_bytes_scalar, word_of_bytes, 1)
 
 uint64_t wcodec_count_kept(const uint8_t *mask, uint64_t count, uint32_t bits) {
   uint64_t n = 0;
+#if WK_X86
+  if (bits && wk_isa() == WCODEC_AVX512) return wk_count_bits_avx512(mask, count);
+#endif
   if (!bits) {
     for (uint64_t i = 0; i < count; i++) n += mask[i] != 0;
     return n;
@@ -93,9 +111,16 @@ int wcodec_gap_positions(const void *gaps, uint32_t bytes, const uint32_t *count
 
 #define SCATTER(type, name)                                                                                    \
   static void name(const uint32_t *positions, uint64_t n, const type *values, type *out, uint64_t count, int clear) { \
-    uint64_t i = 0;                                                                                            \
-    for (uint64_t at = 0; clear && at < count; at += PIECE / sizeof(type)) {                                   \
-      const uint64_t end = count - at < PIECE / sizeof(type) ? count : at + PIECE / sizeof(type);              \
+    const uint64_t some = PIECE / sizeof(type), past = count >= WK_LARGE / sizeof(type) && (uintptr_t)out % WK_LINE == 0; \
+    _Alignas(WK_LINE) type piece[PIECE / sizeof(type)];                                                        \
+    uint64_t i = 0, at = 0;                                                                                    \
+    for (; past && clear && at + some <= count; at += some) {                                                  \
+      memset(piece, 0, sizeof piece);                                                                          \
+      for (; i < n && positions[i] < at + some; i++) piece[positions[i] - at] = values[i];                     \
+      copy_piece(out + at, piece);                                                                             \
+    }                                                                                                          \
+    for (; clear && at < count; at += some) {                                                                  \
+      const uint64_t end = count - at < some ? count : at + some;                                              \
       memset(out + at, 0, (end - at) * sizeof(type));                                                          \
       for (; i < n && positions[i] < end; i++) out[positions[i]] = values[i];                                  \
     }                                                                                                          \
@@ -113,6 +138,7 @@ void wcodec_scatter(const uint32_t *positions, uint64_t n, const void *values, u
   else if (bytes == 2) scatter_16(positions, n, (const wk_u16 *)values, (wk_u16 *)out, count, clear);
   else if (bytes == 4) scatter_32(positions, n, (const wk_u32 *)values, (wk_u32 *)out, count, clear);
   else scatter_64(positions, n, (const wk_u64 *)values, (wk_u64 *)out, count, clear);
+  atomic_thread_fence(memory_order_seq_cst); /* stores past the caches are not ordered otherwise */
 }
 
 #define JOIN(type, name)                                                                                        \

@@ -25,3 +25,10 @@ WK_INLINE uint64_t put_word(uint64_t word, uint32_t base, uint32_t *out, uint64_
 
 POSITIONS(wk_bits_avx512, wk_bits_scalar, 8, *(const wk_u64 *)(mask + i / 8))
 POSITIONS(wk_bytes_avx512, wk_bytes_scalar, 1, _mm512_test_epi8_mask(_mm512_loadu_si512((const void *)(mask + i)), _mm512_loadu_si512((const void *)(mask + i))))
+
+uint64_t wk_count_bits_avx512(const uint8_t *bits, uint64_t count) {
+  uint64_t n = 0, i = 0;
+  for (; i + 64 <= count; i += 64) n += (uint64_t)__builtin_popcountll(*(const wk_u64 *)(bits + i / 8));
+  for (; i < count; i++) n += bits[i / 8] >> i % 8 & 1;
+  return n;
+}

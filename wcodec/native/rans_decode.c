@@ -74,7 +74,7 @@ static void finish(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n
   if (c->split)
     join(c, at, tokens, n);
   else
-    c->kernels->gather(c->book, tokens, 1, n, c->out + at * c->book->bytes);
+    c->kernels->gather(c->book, tokens, 1, n, c->past, c->out + at * c->book->bytes);
 }
 
 /* Decode symbols col ... last - 1 of a row of k blocks, a chunk at a time. */
@@ -84,7 +84,8 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
   const uint32_t trellises = wk_trellises(job), context = job->context;
   const int finishing = c->split || c->book;
   const uint64_t chunk = finishing || context == WCODEC_CLASSES ? WK_CHUNK : last;
-  uint8_t tokens[WK_FLIGHT][WK_CHUNK], tables[2][WK_CHUNK];
+  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
+  _Alignas(WK_LINE) uint8_t tables[2][WK_CHUNK];
   for (; col < last; col += chunk) {
     const uint64_t n = last - col < chunk ? last - col : chunk, whole = vector ? n / WK_GROUP : 0;
     for (int i = 0; i < k; i++) {
@@ -154,6 +155,16 @@ static int decode(const call *c) {
   return rules;
 }
 
+/* Decode to elements of some bytes. */
+static int decode_to(call *c, uint32_t bytes, void *out) {
+  c->out = out;
+  /* Blocks begin at multiples of 128 elements. */
+  c->past = c->job->block && c->job->count * bytes >= WK_LARGE && (uintptr_t)out % WK_LINE == 0;
+  const int rules = decode(c);
+  if (c->past) atomic_thread_fence(memory_order_seq_cst); /* such stores are not ordered otherwise */
+  return rules;
+}
+
 static call make_call(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
                       const uint8_t *words, uint64_t n_words, uint8_t *scratch) {
   const uint8_t *h = wk_polynomials[job->context == WCODEC_TRELLIS ? job->trellis : 0];
@@ -177,12 +188,7 @@ int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, const uint32_t 
   call c = make_call(job, lut, states, offsets, words, n_words, scratch);
   c.split = split;
   c.rest = rest;
-  c.out = out;
-  /* Blocks begin at multiples of 128 elements. */
-  c.past = job->block && job->count * split->bytes >= WK_LARGE && (uintptr_t)out % WK_LINE == 0;
-  const int rules = decode(&c);
-  if (c.past) atomic_thread_fence(memory_order_seq_cst); /* such stores are not ordered otherwise */
-  return rules;
+  return decode_to(&c, split->bytes, out);
 }
 
 int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
@@ -192,6 +198,5 @@ int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, const uint32_
   wk_book book;
   wk_open_book(&book, centroids, entries, bytes);
   c.book = &book;
-  c.out = out;
-  return decode(&c);
+  return decode_to(&c, bytes, out);
 }

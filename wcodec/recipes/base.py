@@ -24,6 +24,11 @@ Importance = Mapping[str, npt.NDArray[np.float32]]
 """How much an error of each weight matters: name → flat array, at least 0 (a Hessian diagonal, |g| or g²)."""
 
 
+def of(importance: Importance | None, name: str) -> npt.NDArray[np.float32] | None:
+    """Return a tensor's importances, if there are any."""
+    return None if importance is None else importance.get(name)
+
+
 class Tensors(Protocol):
     """All tensors of a checkpoint, read in any order and as often as a method needs."""
 
@@ -119,7 +124,7 @@ class WithCodec(Method):
     notes: list[str] = field(default_factory=list, init=False)
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        weights = None if self.importance is None else self.importance.get(name)
+        weights = of(self.importance, name)
         extra = {} if weights is None else {"importance": weights}
         return encode_part(x, spec, env, {**self.config, **extra})
 

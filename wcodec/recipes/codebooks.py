@@ -9,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.codecs import Env
-from wcodec.codecs.codebook import LARGEST, blocks_of, fitting
-from wcodec.coding.numbers import from_float32
+from wcodec.codecs.codebook import LARGEST, rounded
+from wcodec.coding.histogram import F64, Points, importance_of, summarise, weights_of
 from wcodec.errors import EncodeError
-from wcodec.recipes.base import Importance, Method, require
-from wcodec.recipes.histogram import F32, F64, Histogram, Points, assign, importance_of, weights_of
-from wcodec.recipes.kmeans import cluster, cluster_blocks
+from wcodec.recipes.base import Importance, Method, of, require
 from wcodec.types import Section, Spec, UInts
 
-EXTREME = 2.0**60
-"""Weights above, or all below its inverse, are not for sums of float32 squares."""
 MOST_BINS = 1 << 12
 """Bins that bin-quant tries at most: finer ones are not what it is for."""
 
@@ -41,9 +37,7 @@ class GWK(Method):
         require(0 <= self.rate < 1, "gwk: rate is at least 0 and below 1")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        points = _points(name, x, spec, self.importance)
-        centroids, index = cluster(points, self.values, self.rate)
-        return _of_values(x, spec, env, points, centroids, index)
+        return env.codecs["codebook"].encode(x, spec, env, values=self.values, rate=self.rate, importance=of(self.importance, name))
 
 
 @dataclass
@@ -64,9 +58,11 @@ class BinQuant(Method):
         require(0 < self.error < 1, "bin-quant: error is above 0 and below 1")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        points = _points(name, x, spec, self.importance)
+        weights = weights_of(x, spec)
+        points = summarise(weights, importance_of(of(self.importance, name), spec.count))
         centroids, index = _bins(points, self.bins) if self.bins else _enough_bins(points, self.error)
-        return _of_values(x, spec, env, points, centroids, index)
+        book, assigned = rounded(weights, spec, points, centroids, index)
+        return env.codecs["codebook"].encode(x, spec, env, book=book, assigned=assigned)
 
 
 @dataclass
@@ -89,47 +85,9 @@ class PQ(Method):
         require(1 <= self.values <= LARGEST and 1 <= self.width <= LARGEST, f"pq: values and width are 1 to {LARGEST}")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        weights = weights_of(x, spec)
-        largest = float(np.abs(weights).max(initial=0))
-        if not x.size or not (largest == 0 or 1 / EXTREME < largest < EXTREME):
-            raise EncodeError("the tensor is empty, or its largest weight is no number whose square is one")
-        f32, importance = Spec.of("F32", *spec.shape), _important(name, spec, self.importance)
-        width = fitting(self.width, spec)
-        blocks = blocks_of(weights.view(np.uint32), f32, width).view(np.float32)
-        mass = np.ones(len(blocks), np.float32)
-        if importance is not None:
-            # One importance per block: weights of their own overfit (tools/results/codebook.md).
-            mass = blocks_of(importance.view(np.uint32), f32, width).view(np.float32).mean(1)
-        centroids, index = cluster_blocks(blocks, mass, self.values, self.seed)
-        if self.half and spec.dtype.bits > 16:
-            centroids = np.clip(centroids, -65504, 65504).astype(np.float16).astype(np.float32)
-        book = from_float32(centroids.reshape(-1), spec.dtype)
-        return env.codecs["codebook"].encode(x, spec, env, width=width, book=book, assigned=_narrow(index, len(centroids)))
-
-
-def _important(name: str, spec: Spec, importance: Importance | None) -> F32 | None:
-    return importance_of(None if importance is None else importance.get(name), spec.count)
-
-
-def _points(name: str, x: UInts, spec: Spec, importance: Importance | None) -> Points:
-    """Summarise a tensor. Raises EncodeError when it is empty or not of finite floats."""
-    histogram = Histogram()
-    histogram.add(weights_of(x, spec), _important(name, spec, importance))
-    if not x.size:
-        raise EncodeError("the tensor is empty")
-    return histogram.points()
-
-
-def _narrow(index: npt.NDArray[np.intp], count: int) -> UInts:
-    narrowed: UInts = index.astype(np.uint8 if count <= 256 else np.uint16)
-    return narrowed
-
-
-def _of_values(x: UInts, spec: Spec, env: Env, points: Points, centroids: F64, index: npt.NDArray[np.intp]) -> Section:
-    """Encode a tensor whose points were given centroids, of which only those in use are kept."""
-    used, index = np.unique(index, return_inverse=True)
-    book = from_float32(centroids[used].astype(np.float32), spec.dtype)
-    return env.codecs["codebook"].encode(x, spec, env, book=book, assigned=assign(weights_of(x, spec), points, index))
+        return env.codecs["codebook"].encode(
+            x, spec, env, width=self.width, values=self.values, half=self.half, seed=self.seed, importance=of(self.importance, name)
+        )
 
 
 def _bins(points: Points, count: int) -> tuple[F64, npt.NDArray[np.intp]]:

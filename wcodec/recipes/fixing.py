@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.recipes.histogram import F64, Points
+from wcodec.coding.histogram import F64, Points
 
 ORDERS = 20
 """Orders that are tried before the distance allowed doubles."""

@@ -39,8 +39,8 @@ class Group:
     names: tuple[str, ...]
 
 
-def find_groups(names: Iterable[str], groups: Sequence[Sequence[str]] | None) -> tuple[list[Group], list[str]]:
-    """Group names by the members that they contain; also return what is odd about the default groups.
+def find_groups(names: Iterable[str], groups: Sequence[Sequence[str]] | None) -> tuple[list[Group], dict[str, tuple[str, ...]]]:
+    """Group names by the members that they contain; also return what is odd about the default groups, and of which names.
 
     groups: regular expressions of members, each matching whole dotted components of a name; None: ``GROUPS``, of weights outside
     cross-attention. Raises RecipeError when a member of a given group is missing, or two names or two groups compete.
@@ -59,14 +59,14 @@ def find_groups(names: Iterable[str], groups: Sequence[Sequence[str]] | None) ->
                 if other != name:
                     raise RecipeError(f"{name} and {other} are the same member of a group")
     result: list[Group] = []
-    odd: list[str] = []
+    odd: dict[str, tuple[str, ...]] = {}
     for (number, key), its in found.items():
         missing = [text for place, text in enumerate(rules[number]) if place not in its]
         text = f"{', '.join(its.values())} without {' and '.join(missing)}"
         if missing and groups is not None:
             raise RecipeError(f"a group has {text}")
         if missing:
-            odd.append(f"{text}: not joined")
+            odd[f"{text}: not joined"] = tuple(its.values())
         else:
             result.append(Group(key, tuple(its[place] for place in sorted(its))))
     names_of = [name for group in result for name in group.names]

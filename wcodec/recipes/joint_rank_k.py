@@ -19,7 +19,7 @@ from wcodec.codecs.lowrank import encode_factor
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.coding.numbers import LOSSY
 from wcodec.errors import EncodeError, RecipeError
-from wcodec.recipes.base import Method, Tensors
+from wcodec.recipes.base import Method, Tensors, require
 from wcodec.recipes.groups import Group, Split, find_groups, holds_values, split_fused
 from wcodec.types import DTYPES, DType, Part, Resource, Section, Spec, UInts
 
@@ -65,12 +65,11 @@ class JointRankK(Method):
 
     def __post_init__(self) -> None:
         asked = [key for key, value in self._asked().items() if value is not None]
-        if len(asked) > 1:
-            raise RecipeError(f"{self.name}: {' and '.join(asked)} exclude each other")
-        if self.scope not in ("matrix", "model") or (self.scope == "model" and asked not in ([], ["keep"])):
-            raise RecipeError(f"{self.name}: scope is matrix, or model together with keep")
-        if self.groups is not None and not all(isinstance(member, str) for group in self.groups for member in _listed(group)):
-            raise RecipeError(f"{self.name}: groups is a list of lists of regular expressions")
+        require(len(asked) <= 1, f"{self.name}: {' and '.join(asked)} exclude each other")
+        fits = self.scope == "matrix" or (self.scope == "model" and asked in ([], ["keep"]))
+        require(fits, f"{self.name}: scope is matrix, or model together with keep")
+        listed = self.groups is None or all(isinstance(member, str) for group in self.groups for member in _listed(group))
+        require(listed, f"{self.name}: groups is a list of lists of regular expressions")
         if not asked:
             self.keep = 0.8
         self._jobs: dict[str, _Job] = {}
@@ -110,7 +109,7 @@ class JointRankK(Method):
         """Return the groups, all of whose members must be chosen."""
         known = [name for name in self._tensors.names if _is_matrix(self._tensors.spec(name))]
         found, odd = find_groups(known, self.groups)
-        self.notes += [text for text in odd if any(name in chosen for name in text.split(" without ")[0].split(", "))]
+        self.notes += [text for text, names in odd.items() if chosen.intersection(names)]
         groups = [group for group in found if chosen.intersection(group.names)]
         for group in groups:
             if left_out := [name for name in group.names if name not in chosen]:

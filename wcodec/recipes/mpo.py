@@ -8,8 +8,8 @@ from typing import ClassVar
 from wcodec.codecs import Env
 from wcodec.codecs.base import stored_size
 from wcodec.codecs.lossless import Config, encode_part, lossless
-from wcodec.errors import EncodeError, RecipeError
-from wcodec.recipes.base import Method
+from wcodec.errors import EncodeError
+from wcodec.recipes.base import Method, require
 from wcodec.types import Section, Spec, UInts
 
 
@@ -30,8 +30,8 @@ class Mpo(Method):
     notes: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.bond, self.error, self.keep)) > 1:
-            raise RecipeError("mpo: bond, error and keep exclude each other")
+        given = sum(value is not None for value in (self.bond, self.error, self.keep))
+        require(given <= 1, "mpo: bond, error and keep exclude each other")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         options = {"bond": self.bond, "error": self.error, "keep": self.keep, "sites": self.sites, "cores": self.cores}

@@ -44,7 +44,7 @@ def magnitude(x: UInts, dtype: DType, name: str, importance: Importance | None) 
 
 
 def largest(names: Iterable[str], keys: Callable[[str], U32], wanted: Callable[[int], int]) -> Threshold:
-    """Find the threshold that keeps exactly as many of the largest keys of all tensors as wanted; of equal ones the first.
+    """Find the threshold that keeps exactly as many of the largest keys of all tensors as wanted.
 
     wanted: of the number of all keys. Of equal keys the first by tensor and index.
     keys is called up to three times for every name; one tensor's are held at a time.

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import frexp, isfinite, ldexp
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from wcodec.codecs import Env
-from wcodec.codecs.lossless import lossless
+from wcodec.codecs.lossless import Config, lossless
+from wcodec.coding.histogram import F32, Histogram, Points, assign, importance_of, weights_of
 from wcodec.coding.numbers import from_float32
 from wcodec.coding.tables import Tables
 from wcodec.errors import EncodeError
-from wcodec.recipes.base import Importance, Method, Tensors, require
+from wcodec.recipes.base import Importance, Method, Tensors, of, require
 from wcodec.recipes.fixing import Fixed, fix
-from wcodec.recipes.histogram import Histogram, Points, assign, importance_of, weights_of
 from wcodec.types import DTYPES, Resource, Section, Spec, UInts
 
 ERROR = 0.25
@@ -73,15 +73,15 @@ class WFN(Method):
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         weights = weights_of(x, spec)
-        self._important(name, spec.count)
+        self._important(name, spec.count)  # to refuse what prepare passed over
         if self._fixed is None:
             raise EncodeError("wfn finds no values that keep these weights")
         indices = assign(weights, self._points, self._fixed.index)
         config = self._coding(indices)
         return env.codecs["codebook"].encode(x, spec, env, book=self._books[spec.dtype.name], assigned=indices, indices=config)
 
-    def _important(self, name: str, count: int) -> Any:
-        return importance_of(None if self.importance is None else self.importance.get(name), count)
+    def _important(self, name: str, count: int) -> F32 | None:
+        return importance_of(of(self.importance, name), count)
 
     def _fix(self, points: Points) -> Fixed | None:
         """Fix with the distance asked for, or the largest half of it … that keeps the weights."""
@@ -99,7 +99,7 @@ class WFN(Method):
         self.notes.append(f"wfn: {fixed.values.size} values, mean relative distance {fixed.distance:.4f}, error {error:.3f}")
         return fixed
 
-    def _coding(self, indices: UInts) -> Any:
+    def _coding(self, indices: UInts) -> Config | None:
         """Return how indices are encoded: with the network's tables where own ones do not save what they cost."""
         if self._tables is None or not indices.size:
             return None

@@ -99,6 +99,15 @@ class Points:
         return float(np.sqrt((self.mass * (self.values - rounded) ** 2).sum() / power)) if power else 0.0
 
 
+def summarise(x: F32, importance: F32 | None) -> Points:
+    """Return the points of weights. Raises EncodeError when there are none, or one is not finite."""
+    if not x.size:
+        raise EncodeError("the tensor is empty")
+    histogram = Histogram()
+    histogram.add(x, importance)
+    return histogram.points()
+
+
 def assign(x: F32, points: Points, index: npt.NDArray[np.integer]) -> UInts:
     """Return for every weight the index (below 2^16) of its bin."""
     table = np.zeros(1 << KEY_BITS, np.uint8 if int(index.max(initial=0)) < 256 else np.uint16)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.recipes.histogram import F32, F64, Points
+from wcodec.coding.histogram import F32, F64, Points
+from wcodec.errors import BackendUnavailable
 
 ROUNDS = 1000
 """Rounds on a histogram, at most: each takes microseconds."""
 BLOCK_ROUNDS = 50
 TRAINED = 256
 """Blocks per centroid that centroids of blocks are made from, at most."""
-PIECE = 1 << 14
-"""Blocks whose distances to all centroids are worked out together."""
 
 
 def cluster(points: Points, count: int, rate: float = 0.0) -> tuple[F64, npt.NDArray[np.intp]]:
@@ -39,10 +38,11 @@ def cluster(points: Points, count: int, rate: float = 0.0) -> tuple[F64, npt.NDA
 
 def _spread(points: Points, count: int) -> F64:
     """Spread centroids as the cube root of the density: that is best when there are many (Panter and Dite 1951)."""
-    edges = np.linspace(points.values[0], points.values[-1], 4097)
-    density, _ = np.histogram(points.values, edges, weights=points.mass)
-    grown = np.concatenate(([0.0], np.cumsum(np.cbrt(density))))
-    spread: F64 = np.interp((np.arange(count) + 0.5) / count * grown[-1], grown, edges)
+    if points.values.size <= count:
+        return points.values
+    between = (points.mass[1:] + points.mass[:-1]) / 2 * np.diff(points.values) ** 2  # density times cubed distance
+    grown = np.concatenate(([0.0], np.cumsum(np.cbrt(between))))
+    spread: F64 = np.interp((np.arange(count) + 0.5) / count * grown[-1], grown, points.values)
     return spread
 
 
@@ -55,29 +55,19 @@ def _cuts(points: Points, centroids: F64, prices: F64) -> npt.NDArray[np.intp]:
 
 
 def cluster_blocks(blocks: F32, mass: F32, count: int, seed: int) -> tuple[F32, npt.NDArray[np.intp]]:
-    """Return centroids [at most count, width] of blocks [n, width] of importances [n], and the centroid of every block."""
+    """Return centroids [at most count, width] of blocks [n, width] of importances [n], and the centroid of every block.
+
+    By scikit-learn, in one thread: sums of several would be rounded in any order. Raises BackendUnavailable without it.
+    """
+    try:
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        raise BackendUnavailable("k-means of blocks needs scikit-learn: pip install 'wcodec[kmeans]'") from None
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.choice(len(blocks), min(len(blocks), TRAINED * count), replace=False))
-    x, weigh = blocks[sample], mass[sample].astype(np.float64)
-    centroids = np.unique(x[rng.permutation(len(x))[:count]], axis=0)
-    for _ in range(BLOCK_ROUNDS):
-        nearest, distance = _nearest(x, centroids)
-        total = np.bincount(nearest, weigh, len(centroids))
-        used = total > 0
-        for k in range(x.shape[1]):
-            centroids[used, k] = np.bincount(nearest, weigh * x[:, k], len(centroids))[used] / total[used]
-        centroids[~used] = x[np.argsort(-distance * weigh, kind="stable")[: np.count_nonzero(~used)]]  # where it is worst
-    return centroids, _nearest(blocks, centroids)[0]
-
-
-def _nearest(x: F32, centroids: F32) -> tuple[npt.NDArray[np.intp], F32]:
-    """Return the nearest centroid of every block, and its squared distance."""
-    nearest, distance = np.empty(len(x), np.intp), np.empty(len(x), np.float32)
-    sizes, twice = (centroids**2).sum(1), np.ascontiguousarray(-2 * centroids.T)
-    for at in range(0, len(x), PIECE):
-        its = x[at : at + PIECE]
-        part = its @ twice
-        part += sizes  # without the block's own size, which decides nothing
-        nearest[at : at + PIECE] = best = part.argmin(1)
-        distance[at : at + PIECE] = np.take_along_axis(part, best[:, None], 1)[:, 0] + (its**2).sum(1)
-    return nearest, distance
+    x = blocks[sample]
+    means = KMeans(min(count, len(np.unique(x, axis=0))), n_init=1, max_iter=BLOCK_ROUNDS, random_state=seed)
+    with threadpool_limits(1, "openmp"):
+        means.fit(x, sample_weight=mass[sample])
+        return means.cluster_centers_, means.predict(blocks)
