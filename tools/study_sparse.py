@@ -34,14 +34,14 @@ RECIPES = (
     *((f"pruned:keep={keep}", "") for keep in (0.5, 0.3, 0.1)),
     *((f"pruned:keep={keep},scope=model", "") for keep in (0.3, 0.1)),
     *((f"pruned:keep={keep},scope=model", FISHER) for keep in (0.3, 0.1)),
-    *((f"pruned:keep={keep},scope=model,{EIGHT}", FISHER) for keep in (0.3, 0.1)),
+    *((f"pruned:keep={keep},scope=model,{EIGHT}", "") for keep in (0.3, 0.1)),
 )
 """Recipes, and the importance that they are given."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A file: what was asked for, and what came of it. kept: non-zero weights. positions, values: bytes of all matrices' masks and values."""
+    """A file: what was asked for, and what came of it. kept: non-zero weights. positions, values: bytes of all matrices."""
 
     what: str
     accuracy: float
@@ -95,7 +95,13 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", *FOUND, ""])
 
 
-FOUND: tuple[str, ...] = ()
+FOUND = (
+    "One-shot 2:4 keeps more than 97 %. With one budget for the network (`scope=model`) magnitude keeps a tenth of the weights at 96 %,",
+    "with a budget for each matrix only at 87 %. Weighing by g² does harm here. gs is within a tenth of a point of free positions at",
+    "half of the weights. Positions are 5 to 13 % of the files while values are float32, and 17 to 34 % once values have 8 bits, which",
+    "cost nothing in accuracy: the claim that counts values alone is then furthest from the file.",
+)
+"""What the table of 2026-11 says; to be read again when a figure changes."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The lines of part `codecs`: each codec on one array of real weights, beside what a user would pick instead. Runs in a worker, one thread."""
+"""The lines of part `codecs`: each codec on one array of real weights, beside what a user would pick instead. Runs in a worker."""
 
 from __future__ import annotations
 
