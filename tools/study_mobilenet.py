@@ -206,7 +206,7 @@ FOUND = (
     "points: the divergence is the steadier figure.) At equal bytes the uniform quantiser with a step for every channel is best down to",
     "6.5 bits, k-means weighed by rate (gwk) below. wfn, whose values are spaced relative to the weights, is last of the three; pq needs",
     "fewer bytes than wfn for the same divergence. Pruning to float32 values and low rank destroy the network at all these sizes, and",
-    "one-shot 2:4 does at any.",
+    "so does one-shot 2:4.",
 )
 """What the tables of 2026-11 say; to be read again when a figure changes."""
 

@@ -70,17 +70,17 @@ def cells(row: Mapping[str, Any], rans: float) -> list[str]:
 
 
 def encode_long(setup: Setup, report: Report, what: str, recipe: str, matrices: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Encode Gaussian matrices once, and return seconds and size."""
+    """Encode Gaussian matrices once, and return seconds, those of the processor (both cores), and size."""
     source = setup.scratch / "long.safetensors"
     target = source.with_suffix(".wcodec")
     write(source, matrices)
     try:
         with Worker(setup, "none", source, threads=2) as worker:
-            taken = float(worker.ask("convert", action="encode", target=str(target), recipe=recipe)["seconds"])
-        report.at_most(f"codecs: {what}", taken, 60, "s")
-        return [f"{taken:.1f}", f"{100 * target.stat().st_size / source.stat().st_size:.1f}"]
+            taken = worker.ask("convert", action="encode", target=str(target), recipe=recipe)
+        report.at_most(f"codecs: {what}", taken["cpu" if setup.cpu else "seconds"], 60, "s")
+        return [f"{taken['seconds']:.1f}", f"{taken['cpu']:.1f}", f"{100 * target.stat().st_size / source.stat().st_size:.1f}"]
     except WorkerError as error:
-        return [str(error), "-"]
+        return [str(error), "-", "-"]
     finally:
         source.unlink()
         target.unlink(missing_ok=True)
