@@ -6,6 +6,7 @@ parts:
   encode   file to file, with and without reading back
   load     load_file from page cache, everything included, beside zipnn's whole load and safetensors
   open     a file of 1,000 tensors; import; --help
+  codecs   one line per codec, lossy ones too, on matrices of MiniLM, beside what would be picked instead (--long: big matrices too)
   memory   private memory on a big generated checkpoint (takes minutes and 3 x --size of disk; only when named)
 
 Run it with the interpreter of the environment that check.py makes: .venv/bin/python tools/bench.py
@@ -32,7 +33,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import models
-from benchmarks import memory, opening, size, speed
+from benchmarks import codecs, memory, opening, size, speed
 from benchmarks.pool import Setup
 from benchmarks.report import Report, show_stamp, stamp
 
@@ -42,10 +43,11 @@ PARTS: dict[str, Callable[[Setup, Report], None]] = {
     "encode": speed.encode,
     "load": speed.load,
     "open": opening.run,
+    "codecs": codecs.run,
     "memory": memory.run,
 }
 PEERS = ("zipnn", "openzl", "openzl-huffman", "pcodec", "zstd")
-USUAL = ("size", "decode", "encode", "load", "open")
+USUAL = ("size", "decode", "encode", "load", "open", "codecs")
 
 
 def default_scratch() -> Path:
@@ -67,6 +69,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, default=default_scratch(), help="folder for encoded files (default: %(default)s)")
     parser.add_argument("--disk", type=Path, help="folder for the big checkpoint of 'memory' (default: the cache)")
     parser.add_argument("--size", type=float, default=4.0, metavar="GIB", help="size of that checkpoint (default: %(default)s)")
+    parser.add_argument("--long", action="store_true", help="let 'codecs' encode 100 M weights by k-means and factor a big matrix")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON too")
     parser.add_argument("--fail", action="store_true", help="exit with 1 when a target is missed")
     options = parser.parse_args()
@@ -86,7 +89,7 @@ def main() -> int:
     heading = stamp(options.peers_python, threads)
     show_stamp(heading)
     try:
-        files = models.prepare(options.cache) if set(parts) & {"size", "decode", "encode", "load"} else []
+        files = models.prepare(options.cache) if set(parts) & {"size", "decode", "encode", "load", "codecs"} else []
     except models.ModelError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -97,7 +100,9 @@ def main() -> int:
         disk.mkdir(parents=True, exist_ok=True)
         peers = tuple(name for name in options.peers.split(",") if name)
         checkpoint = int(options.size * (1 << 30))
-        setup = Setup(tuple(files), Path(scratch), disk, options.peers_python, options.reps, threads, checkpoint, peers, options.cpu)
+        setup = Setup(
+            tuple(files), Path(scratch), disk, options.peers_python, options.reps, threads, checkpoint, peers, options.cpu, options.long
+        )
         for part in parts:
             if part == "memory" and shutil.disk_usage(disk).free < 3 * checkpoint:
                 print(f"\nbench: 'memory' needs {3 * checkpoint:,} bytes free in {disk}; use --disk or --size", file=sys.stderr)

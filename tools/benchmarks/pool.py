@@ -25,6 +25,8 @@ REUSED = {
     "MALLOC_ARENA_MAX": "1",
 }
 """Lets glibc hand out memory that the process has used before, so that codecs without an ``out=`` decode into touched memory too."""
+BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Bound the threads of whichever BLAS numpy and torch came with."""
 
 
 class WorkerError(Exception):
@@ -49,6 +51,8 @@ class Setup:
     peers: tuple[str, ...]
     cpu: bool = False
     """Show CPU seconds of all threads instead of seconds on the wall: for a machine that others use too."""
+    long: bool = False
+    """Take minutes for what big matrices need."""
 
 
 class Worker:
@@ -59,7 +63,7 @@ class Worker:
         own = codec in ("wcodec", "none", "safetensors", "zstd")
         job = {"codec": codec, "path": str(path), "threads": threads, "scratch": str(setup.scratch), "preload": list(preload)}
         command = [sys.executable if own else setup.peers_python, str(Path(__file__).with_name("worker.py")), json.dumps(job)]
-        environment = dict(os.environ) | (REUSED if warm else {})
+        environment = dict(os.environ) | (REUSED if warm else {}) | dict.fromkeys(BLAS, str(threads))
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True, env=environment)

@@ -130,12 +130,18 @@ class Server:
         wcodec.numpy.save_file(tensors, self.path)
         return {"size": self.path.stat().st_size}
 
-    def convert(self, action: str, target: str) -> dict[str, float]:
+    def codecs(self, suffix: str, repetitions: int, cpu: bool) -> dict[str, Any]:
+        """Measure every codec on the matrices of the file whose names end so."""
+        from benchmarks import lines
+
+        return lines.measure(self.path, suffix, repetitions, cpu)
+
+    def convert(self, action: str, target: str, **options: Any) -> dict[str, float]:
         """Encode or decode file to file."""
         import wcodec
 
         timer = sides.Timer()
-        {"encode": wcodec.encode, "decode": wcodec.decode}[action](self.path, Path(target), threads=self.threads, force=True)
+        {"encode": wcodec.encode, "decode": wcodec.decode}[action](self.path, Path(target), threads=self.threads, force=True, **options)
         return timer.stop()
 
     def close(self) -> dict[str, float]:

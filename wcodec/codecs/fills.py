@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from wcodec.codecs.base import Codec, Env
 from wcodec.codecs.params import uint
-from wcodec.coding.numbers import LOSSY, from_float32
+from wcodec.coding.numbers import LOSSY
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import Params, Section, Spec, UInts
 
 SMALLEST, LARGEST = 0x21800000, 0x5D800000
 """Bits of 2^-60 and 2^60: between them no product of rng.md is subnormal or infinite."""
-CHUNK = 1 << 16
 
 
 def check_key(params: Params) -> None:
@@ -52,8 +51,7 @@ def write(spec: Spec, env: Env, out: UInts, fill: Callable[[npt.NDArray[np.float
     with env.borrow(out.size, np.dtype(np.float32)) as lent:
         values = lent.view(np.float32)
         fill(values)
-        for at in range(0, out.size, CHUNK):
-            out[at : at + CHUNK] = from_float32(values[at : at + CHUNK], spec.dtype)
+        env.backend.round_floats(values, spec.dtype, out)
 
 
 class Fill(Codec):

@@ -180,8 +180,12 @@ class Rans(Codec):
         before = section.memo["head"].escapes
         low, high = first * w.order.blocks_per_unit, last * w.order.blocks_per_unit
         order, escaped = w.order.window(first, last), w.alphabet.escapes(found)
-        elements = [order.elements(b)[1] for b in range(order.blocks)]
-        counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
+        if w.order.block:  # then a block is a run of elements
+            where = np.flatnonzero(escaped.view(bool)) // w.order.block
+            elements, counts = [], np.bincount(where, minlength=order.blocks).astype(np.uint32)
+        else:
+            elements = [order.elements(b)[1] for b in range(order.blocks)]
+            counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
         if not np.array_equal(counts, np.diff(before[low : high + 1])):
             raise Corrupt("a block does not hold its count of escapes", rule="RANS-3")
         values: U32 = np.empty(int(counts.sum()), np.uint32)
@@ -189,8 +193,8 @@ class Rans(Codec):
         if w.order.block:
             return values
         spread = np.empty(found.size, np.uint32)
-        where = np.concatenate([at[escaped[at].view(bool)] for at in elements]) if elements else np.empty(0, np.intp)
-        spread[where.astype(np.intp)] = values
+        places = np.concatenate([at[escaped[at].view(bool)] for at in elements]) if elements else np.empty(0, np.intp)
+        spread[places.astype(np.intp)] = values
         found_values: U32 = spread[escaped.view(bool)]
         return found_values
 
