@@ -33,7 +33,10 @@ def run(setup: Setup, report: Report) -> None:
     if setup.long:
         rows = [[what, *encode_long(setup, report, what, *job)] for what, job in LONG.items()]
         report.table(
-            "codecs", "big matrices, float32, encoded file to file with two threads", ("what", "seconds", "size, % of float32"), rows
+            "codecs",
+            "big matrices, float32, encoded file to file with two threads",
+            ("what", "seconds", "of the processor", "size, % of float32"),
+            rows,
         )
 
 
@@ -50,7 +53,7 @@ def one_array(setup: Setup, report: Report, path: Path) -> None:
     report.table(
         "codecs",
         f"codecs {path.stem}, {shape}",
-        ("codec", "bits", "error", "encode M/s", "decode M/s", "x rANS", "instead", "bits", "decode M/s"),
+        ("codec", "bits", "error", "encode M/s", "decode M/s", "x rANS", "instead", "its bits", "its decode M/s"),
         rows,
         f"One thread, million weights a second, least time of interleaved repetitions. Plain rANS of 16 symbols: {millions(rans)};\n"
         f"memcpy of the array: {millions(memcpy)}. Bits per weight; error: root mean square, relative to that of the weights.",
