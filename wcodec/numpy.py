@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.api.encoder import encode_tensors
 from wcodec.api.opened import Framework, Opened
 from wcodec.types import DTYPES, Limits, Spec, UInts
 
@@ -85,11 +84,15 @@ def save_file(
     tensor_dict: Mapping[str, npt.NDArray[Any]], filename: str | Path, metadata: Mapping[str, str] | None = None, **options: Any
 ) -> None:
     """Encode numpy arrays to a file; options are those of ``wcodec.encode`` (recipe, threads, force …). Overwrites, as safetensors does."""
+    from wcodec.api.encoder import encode_tensors  # loading needs no recipes
+
     encode_tensors(_tensors(tensor_dict), filename, metadata, **{"force": True} | options)
 
 
 def save(tensor_dict: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str] | None = None, **options: Any) -> bytes:
     """Encode numpy arrays to bytes."""
+    from wcodec.api.encoder import encode_tensors
+
     buffer = io.BytesIO()
     encode_tensors(_tensors(tensor_dict), buffer, metadata, **options)
     return buffer.getvalue()
