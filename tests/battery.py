@@ -96,7 +96,7 @@ def pass_battery(codec: str, options: Mapping[str, Any], spec: Spec, x: UInts, w
     alike = same_bits if exact(encoded["numpy"], make_env()) else partial(close, spec)
     for name in BACKENDS:
         for section, its, env in ((encoded[name], spec, make_env(name)), read_back(files[name], name)):
-            assert its == spec and section.codec == codec
+            assert its == spec and section.codec == codec and bytes_of(section) == bytes_of(encoded[name])
             check(section, spec, env)
             assert alike(decoded(section, spec, env), want)
             assert unit(section, spec, env) >= 1

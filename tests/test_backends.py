@@ -17,7 +17,7 @@ from kernels import (
 )
 
 from wcodec.backends import Planes, available, choose, get_backend, native
-from wcodec.backends.native import library
+from wcodec.backends.native import abi
 from wcodec.errors import BackendUnavailable
 
 
@@ -56,12 +56,12 @@ def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_native
 def test_stale_or_strange_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr(library, "ABI", library.ABI + 1)
+    monkeypatch.setattr(abi, "ABI", abi.ABI + 1)
     with pytest.raises(BackendUnavailable, match="stale"):
         native.load()
     monkeypatch.undo()
     (tmp_path / "_wcodec.so").write_bytes(b"no library")
-    monkeypatch.setattr(library, "_candidates", lambda: iter([tmp_path / "_wcodec.so"]))
+    monkeypatch.setattr(abi, "_candidates", lambda: iter([tmp_path / "_wcodec.so"]))
     with pytest.raises(BackendUnavailable, match="does not load"):
         native.load()
     monkeypatch.undo()

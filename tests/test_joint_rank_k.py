@@ -11,7 +11,7 @@ from battery import decoded, make_env, same_bits
 from safetensors.numpy import save_file
 
 import wcodec
-from wcodec.codecs import CODECS, check
+from wcodec.codecs import check
 from wcodec.codecs.base import stored_size
 from wcodec.codecs.lossless import lossless
 from wcodec.errors import EncodeError, RecipeError
@@ -196,7 +196,6 @@ def test_fused_by_rows_and_heads():
         assert len({id(part.parts["right"]) for part in section.parts.values() if part.codec == "lowrank"}) == 1
 
 
-@pytest.mark.skipif("sparse" not in CODECS, reason="needs the codec sparse")
 def test_fused_by_columns():
     model = Model(**{"h.0.attn.c_attn.weight": (64, 192)})
     section = run(JointRankK(keep=0.6), model)["h.0.attn.c_attn.weight"]

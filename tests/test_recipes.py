@@ -8,11 +8,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+from battery import make_env
 from safetensors.numpy import save_file
 
 import wcodec
 from wcodec.cli import main
 from wcodec.codecs import CODECS
+from wcodec.codecs.lossless import encode_part
 from wcodec.errors import RecipeError
 from wcodec.recipes import Match, make_method, read_recipe
 from wcodec.recipes.base import WithCodec
@@ -252,3 +254,13 @@ def test_progress_counts_what_methods_read(tmp_path):
         wcodec.encode(tmp_path / "m.safetensors", tmp_path / "m.wcodec", recipe=recipe, force=True, progress=tell)
         shares = [done / total for done, total in seen]
         assert shares == sorted(shares) and seen[-1][0] == (passes + 1) * size and seen[-1][1] - seen[-1][0] < 1000
+
+
+@pytest.mark.parametrize(("name", "codec"), CODECS.items())
+def test_options_that_a_codec_does_not_know(name, codec):
+    """A misspelt option is refused by name, and the examples use none that are not declared."""
+    spec = Spec.of("F32" if codec.suits(Spec.of("F32", 8, 8)) else "U8" if codec.suits(Spec.of("U8", 8, 8)) else "BOOL", 8, 8)
+    with pytest.raises(RecipeError, match="bitz"):
+        encode_part(np.zeros(64, spec.dtype.storage), spec, make_env(), {"codec": name, "bitz": 4})
+    if codec.options is not None and name != "concat":
+        assert {key for example in codec.examples for key in example} <= codec.options

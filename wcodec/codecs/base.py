@@ -153,7 +153,7 @@ class Codec(ABC):
 
     name: on the wire, its spec page and its file. params: those that its page names. since: first minor version.
     exact: decoded bits are fully determined by those of the parts. lossless: encode keeps every bit. max_parts: cap on parts (C-22).
-    examples: encoder options that tests and fixtures exercise.
+    options: names of the encoder's options; None: the signature of ``encode`` says. examples: options that tests and fixtures exercise.
     """
 
     name: ClassVar[str]
@@ -162,6 +162,7 @@ class Codec(ABC):
     exact: ClassVar[bool] = True
     lossless: ClassVar[bool] = True
     max_parts: ClassVar[int] = MAX_PARTS
+    options: ClassVar[frozenset[str] | None] = None
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
     @abstractmethod

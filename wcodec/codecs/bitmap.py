@@ -23,6 +23,7 @@ class Bitmap(Mask):
 
     name = "bitmap"
     params = frozenset({"block"})
+    options = frozenset({"block"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"block": 80})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:

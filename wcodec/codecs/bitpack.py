@@ -21,6 +21,7 @@ class Bitpack(Codec):
 
     name = "bitpack"
     params = frozenset({"bits", "base"})
+    options = frozenset()
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         bits = 8 * spec.dtype.storage.itemsize

@@ -25,6 +25,7 @@ class Concat(Codec):
 
     name = "concat"
     params = frozenset({"lengths"})
+    options = frozenset({"lengths", "encode"})
     max_parts = MAX_PARTS
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"codec": "raw"}, {"codec": "bitpack"})
 

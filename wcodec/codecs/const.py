@@ -18,6 +18,7 @@ class Const(Codec):
 
     name = "const"
     params = frozenset({"value"})
+    options = frozenset()
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         blob(section.params, "value", spec.dtype.storage.itemsize, "CONST-1")

@@ -44,6 +44,7 @@ class Gaps(Mask):
 
     name = "gaps"
     params = frozenset({"kept", "block", "bits"})
+    options = frozenset({"block"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"block": 100})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:

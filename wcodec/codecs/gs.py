@@ -78,6 +78,7 @@ class GatherScatter(Mask):
 
     name = "gs"
     params = frozenset({"banks", "per_row", "groups", "bits", "scatter"})
+    options = frozenset({"banks", "per_row", "rows"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"banks": 8, "per_row": 4})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:

@@ -32,8 +32,11 @@ def encode_part(x: UInts, spec: Spec, env: Env, config: Config | None = None) ->
         return lossless(x, spec, env)
     if name not in env.codecs:
         raise RecipeError(f"no codec {name!r}; there are: lossless, {', '.join(env.codecs)}")
+    codec = env.codecs[name]
+    if codec.options is not None and (unknown := sorted(options.keys() - codec.options - {"importance"})):
+        raise RecipeError(f"{name} has no option {unknown[0]!r}; there are: {', '.join(sorted(codec.options)) or 'none'}")
     try:
-        return env.codecs[name].encode(x, spec, env, **options)
+        return codec.encode(x, spec, env, **options)
     except TypeError as error:  # what a config holds comes from people
         raise RecipeError(f"options of {name}: {error}") from error
 

@@ -36,6 +36,7 @@ class LowRank(Codec):
 
     name = "lowrank"
     params = frozenset({"rank"})
+    options = frozenset({"rank", "keep", "energy", "error", "left", "right"})
     exact: ClassVar[bool] = False
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (

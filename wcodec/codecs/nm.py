@@ -91,6 +91,7 @@ class NofM(Mask):
 
     name = NM
     params = frozenset({"n", "m", "axis"})
+    options = frozenset({"n", "m", "axis"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"n": 4, "m": 8, "axis": 0})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:

@@ -52,6 +52,7 @@ class PlanesCodec(Codec):
 
     name = "planes"
     params = frozenset({"rest", "sign", "patches"})
+    options = frozenset({"rest", "sign"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"rest": 7, "sign": 0}, {"rest": 7, "sign": 1}, {"rest": 7, "sign": 2})
 
     def suits(self, spec: Spec) -> bool:

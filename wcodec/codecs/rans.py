@@ -114,6 +114,7 @@ class Rans(Codec):
 
     name = "rans"
     params = frozenset(PARAMS)
+    options = frozenset({"precision", "lanes", "block", "tile", "bits", "trellis", "classes", "tables"})
     examples = (
         {},
         {"precision": 8, "lanes": 0},

@@ -16,6 +16,7 @@ class Raw(Codec):
     """Stores bytes unchanged."""
 
     name = "raw"
+    options = frozenset()
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         return {"data": StreamOf(spec.size, "RAW-1")}

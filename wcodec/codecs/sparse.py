@@ -29,6 +29,7 @@ class Sparse(Codec):
 
     name = "sparse"
     params = frozenset({"kept", "delta"})
+    options = frozenset({"fill", "mask", "values", "delta"})
 
     def suits(self, spec: Spec) -> bool:
         return holds(spec.dtype)

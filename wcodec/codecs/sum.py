@@ -32,6 +32,7 @@ class Sum(Codec):
 
     name = "sum"
     params = frozenset({"layers", "tolerant"})
+    options = frozenset({"layers"})
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"layers": [COARSE, FINE, None]})
 

@@ -49,6 +49,7 @@ class TensorTrain(Codec):
 
     name = "tensortrain"
     params = frozenset({"rows", "columns", "bonds"})
+    options = frozenset({"bond", "error", "keep", "sites", "rows", "columns", "cores"})
     exact: ClassVar[bool] = False
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"bond": 4, "sites": 2, "cores": {"codec": "uniform", "bits": 8}})

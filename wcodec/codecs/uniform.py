@@ -62,6 +62,7 @@ class Uniform(Codec):
 
     name = "uniform"
     params = frozenset({"levels", "zero", "per", "group"})
+    options = frozenset({"step", "bits", "relative", "per", "group", "rdo", "steps"})
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},

@@ -17,6 +17,7 @@ class Zstd(Codec):
     """Stores one zstd frame. Options: level (default 3)."""
 
     name = "zstd"
+    options = frozenset({"level"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"level": 9})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from wcodec.backends.base import Backend
+from wcodec.backends.native.abi import open_library
 from wcodec.backends.native.codebook import NativeCodebook
 from wcodec.backends.native.entropy import NativeEntropy
 from wcodec.backends.native.floats import NativeFloats
-from wcodec.backends.native.library import open_library
 from wcodec.backends.native.planes import NativePlanes
 from wcodec.backends.native.random import NativeRandom
 

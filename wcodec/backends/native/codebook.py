@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from wcodec.backends.native.abi import Native
 from wcodec.backends.native.arrays import address, fits
-from wcodec.backends.native.library import Native
 from wcodec.backends.numpy.codebook import CodebookVerbs
 from wcodec.types import UInts
 

@@ -8,10 +8,10 @@ from ctypes import byref
 
 import numpy as np
 
+from wcodec.backends.native.abi import Job, Split
 from wcodec.backends.native.arrays import address, fits, pointers
 from wcodec.backends.native.codebook import gathers
 from wcodec.backends.native.jobs import describe, raise_for, ready_for
-from wcodec.backends.native.library import Job, Split
 from wcodec.backends.native.masks import NativeMasks
 from wcodec.backends.native.planes import splits
 from wcodec.backends.numpy.entropy import EntropyVerbs

@@ -6,9 +6,9 @@ from ctypes import byref
 
 import numpy as np
 
+from wcodec.backends.native.abi import KINDS, Native
+from wcodec.backends.native.abi import Grid as NativeGrid
 from wcodec.backends.native.arrays import address, fits
-from wcodec.backends.native.library import KINDS, Native
-from wcodec.backends.native.library import Grid as NativeGrid
 from wcodec.backends.numpy.floats import FloatVerbs
 from wcodec.coding.uniform import F32, Grid
 from wcodec.errors import Corrupt

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wcodec.backends.native.abi import CONTEXTS, Job
 from wcodec.backends.native.arrays import address, fits
-from wcodec.backends.native.library import CONTEXTS, Job
 from wcodec.coding import rans
 from wcodec.errors import Corrupt
 from wcodec.types import U32

@@ -7,8 +7,8 @@ from ctypes import byref, c_uint32
 
 import numpy as np
 
+from wcodec.backends.native.abi import Native, Split
 from wcodec.backends.native.arrays import address, fits, pointers
-from wcodec.backends.native.library import Native, Split
 from wcodec.backends.numpy.planes import Planes, PlaneVerbs
 from wcodec.types import U8, U64, UInts
 

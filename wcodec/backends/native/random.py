@@ -7,8 +7,8 @@ from ctypes import byref
 import numpy as np
 import numpy.typing as npt
 
+from wcodec.backends.native.abi import Native, Philox
 from wcodec.backends.native.arrays import address, fits
-from wcodec.backends.native.library import Native, Philox
 from wcodec.backends.numpy.random import RandomVerbs
 from wcodec.coding import philox
 from wcodec.types import U8
