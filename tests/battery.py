@@ -14,7 +14,7 @@ import pytest
 from wcodec.backends import available, get_backend
 from wcodec.codecs import CODECS, Env, check, unit
 from wcodec.codecs.base import exact
-from wcodec.codecs.fills import Fill
+from wcodec.codecs.random.fills import Fill
 from wcodec.coding.numbers import to_float32
 from wcodec.container.reader import ContainerReader
 from wcodec.errors import Corrupt, WcodecError

@@ -13,7 +13,7 @@ from strategies import finite
 from wcodec.api.outcome import parts_digest
 from wcodec.codecs import CODECS, decode_all
 from wcodec.codecs.base import exact
-from wcodec.codecs.fills import Fill
+from wcodec.codecs.random.fills import Fill
 from wcodec.coding.tables import Tables
 from wcodec.container.writer import ContainerWriter
 from wcodec.types import Ref, Resource, Section, Spec

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from strategies import KINDS, SHAPES, fill, fits, masks, tensors, whole, windows
 
 from wcodec.codecs import CODECS, check, unit
-from wcodec.codecs.fills import Fill
+from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.lossless import lossless
-from wcodec.codecs.smallest import smallest
+from wcodec.codecs.random.fills import Fill
 from wcodec.coding.tables import Tables
 from wcodec.errors import Corrupt, EncodeError, LimitExceeded, UnknownCodec, UnsupportedVersion
 from wcodec.types import DTYPES, MemoryStream, Ref, Resource, Section, Spec

@@ -17,7 +17,7 @@ from wcodec.api.tolerance import within
 from wcodec.cli import main
 from wcodec.codecs import CODECS
 from wcodec.codecs.base import bound
-from wcodec.codecs.factoring import bond_limits, factorise
+from wcodec.codecs.factors.factoring import bond_limits, factorise
 from wcodec.coding.numbers import LOSSY, from_float32, to_float32
 from wcodec.types import DTYPES, Spec
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import finite
 
 from wcodec.codecs import CODECS, check
-from wcodec.codecs.factoring import balanced_svd, bond_limits, choose_rank, factorise, spectrum, train_size, tt_svd
+from wcodec.codecs.factors.factoring import balanced_svd, bond_limits, choose_rank, factorise, spectrum, train_size, tt_svd
 from wcodec.coding.numbers import LOSSY, to_float32
 from wcodec.types import MemoryStream, Ref, Resource, Section, Spec
 
@@ -147,7 +147,7 @@ def test_balanced_svd(shape):
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 2.0])
 def test_subspace_iteration_is_within_one_percent(decay, monkeypatch):
-    monkeypatch.setattr("wcodec.codecs.factoring.EXACT", 16)
+    monkeypatch.setattr("wcodec.codecs.factors.factoring.EXACT", 16)
     rng = np.random.default_rng(0)
     w = (rng.standard_normal((420, 300)) * np.arange(1, 301) ** -decay @ rng.standard_normal((300, 300))).astype(np.float32)
     s = np.linalg.svd(w.astype(np.float64), compute_uv=False)

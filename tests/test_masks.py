@@ -13,9 +13,9 @@ from kernels import ORACLE, at_end_of_page, each, needs_native
 from strategies import masks, n_of_m
 
 from wcodec.codecs import CODECS, base, check
-from wcodec.codecs.masking import smallest_mask
-from wcodec.codecs.smallest import smallest
-from wcodec.codecs.wide import fit_wide
+from wcodec.codecs.integers.smallest import smallest
+from wcodec.codecs.integers.wide import fit_wide
+from wcodec.codecs.masks.smallest_mask import smallest_mask
 from wcodec.coding import patterns
 from wcodec.coding.masks import to_gaps
 from wcodec.coding.tokens import Alphabet
@@ -61,7 +61,7 @@ def test_positions(codec, options, data):
 def test_positions_of_long_masks(monkeypatch):
     """Windows far in, across runs and the directory of the general method."""
     monkeypatch.setattr(base, "RANKED", 1 << 10)
-    monkeypatch.setattr("wcodec.codecs.masks.RUN", 1 << 9)
+    monkeypatch.setattr("wcodec.codecs.masks.common.RUN", 1 << 9)
     rng = np.random.default_rng(0)
     x = (rng.random(30_000) < 0.1).astype(np.uint8)
     spec = Spec.of("BOOL", x.size)

@@ -17,8 +17,8 @@ from strategies import SHAPES, windows
 from wcodec.backends import Backend, get_backend, native
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.base import Codec
-from wcodec.codecs.draw import BLOCK
-from wcodec.codecs.fills import Fill
+from wcodec.codecs.masks.draw import BLOCK
+from wcodec.codecs.random.fills import Fill
 from wcodec.coding import mt19937, philox
 from wcodec.coding.numbers import from_float32
 from wcodec.errors import EncodeError, LimitExceeded, UnsupportedVersion

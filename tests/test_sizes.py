@@ -14,7 +14,7 @@ from strategies import KINDS, fill, specs, tensors
 
 from wcodec.api.encoder import encode_tensors
 from wcodec.codecs import CODECS
-from wcodec.codecs.smallest import smallest
+from wcodec.codecs.integers.smallest import smallest
 from wcodec.coding.tables import Tables
 from wcodec.container.safetensors import canonical_header
 from wcodec.types import DTYPES, Section, Spec

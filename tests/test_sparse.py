@@ -18,7 +18,7 @@ import wcodec
 from wcodec import export
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.lossless import lossless
-from wcodec.codecs.masking import sparse_lossless
+from wcodec.codecs.masks.smallest_mask import sparse_lossless
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import EncodeError, RecipeError
 from wcodec.recipes import make_method

@@ -17,8 +17,8 @@ from wcodec.api.outcome import parts_digest
 from wcodec.backends import get_backend
 from wcodec.codecs import CODECS, Env, check
 from wcodec.codecs.base import exact
-from wcodec.codecs.fills import Fill
 from wcodec.codecs.lossless import lossless
+from wcodec.codecs.random.fills import Fill
 from wcodec.coding.tables import Tables
 from wcodec.container.safetensors import canonical_header
 from wcodec.container.writer import ContainerWriter

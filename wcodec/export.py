@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.codecs.base import Env, decode_all
-from wcodec.codecs.masks import matrix
+from wcodec.codecs.masks.common import matrix
 from wcodec.codecs.sparse import all_positions
 from wcodec.errors import EncodeError
 from wcodec.types import U8, Section, Spec, UInts

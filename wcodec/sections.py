@@ -179,7 +179,7 @@ def sparse(mask: Child, values: Child, *, fill: Child | None = None, delta: bool
     differences to the fill. fill: an array, ``philox`` or ``mt19937``.
     """
     if isinstance(mask, np.ndarray):
-        from wcodec.codecs.masking import smallest_mask
+        from wcodec.codecs.masks.smallest_mask import smallest_mask
 
         its = Spec(DTYPES["BOOL"], mask.shape)
         mask = Coded(its, smallest_mask(np.ascontiguousarray(mask, bool).reshape(-1).view(np.uint8), its, _env()))

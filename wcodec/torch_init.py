@@ -12,7 +12,7 @@ from torch import nn
 
 from wcodec.backends import get_backend
 from wcodec.codecs import CODECS, Env, decode_all
-from wcodec.codecs.mt19937 import Mt19937
+from wcodec.codecs.random.mt19937 import Mt19937
 from wcodec.types import Spec
 
 Draws = Iterator[tuple[str, float]]

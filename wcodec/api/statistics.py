@@ -15,7 +15,7 @@ from wcodec.api.work import PIECE, ordered, pieces
 from wcodec.codecs import Env
 from wcodec.codecs.base import decode_all, decoded, find, positions
 from wcodec.codecs.codebook import Book, book_of
-from wcodec.codecs.masks import runs
+from wcodec.codecs.masks.common import runs
 from wcodec.codecs.sparse import mask_spec
 from wcodec.coding.numbers import LOSSY, to_float32
 from wcodec.errors import Corrupt

@@ -1,31 +1,30 @@
 """Codecs: each has a file and a spec page of its name, and its place in the table below.
 
-The other files serve several of them. For all: ``base`` (what a codec is, and how sections are checked and decoded), ``params``.
-Choosing: ``smallest``, ``lossless``, ``masking``, ``wide``, ``runs``. Shared by kinds of codecs: ``masks``, ``fills`` (random numbers),
-``matrix``, ``factoring``. Encoding of one codec: ``splitting`` (planes), ``rans_encoder``.
+``base``: what a codec is, and how sections are checked and decoded. ``lossless``: the smallest exact section of any array. By kind:
+``integers`` and bytes, ``floats``, ``masks``, ``random`` numbers, ``factors``; what composes others stands here.
 """
 
 from wcodec.codecs.base import Codec, Env, check, decode, decode_all, unit
-from wcodec.codecs.bitmap import Bitmap
-from wcodec.codecs.bitpack import Bitpack
 from wcodec.codecs.codebook import Codebook
 from wcodec.codecs.concat import Concat
-from wcodec.codecs.const import Const
-from wcodec.codecs.draw import Draw
-from wcodec.codecs.gaps import Gaps
-from wcodec.codecs.gs import GatherScatter
-from wcodec.codecs.lowrank import LowRank
-from wcodec.codecs.mt19937 import Mt19937
-from wcodec.codecs.nm import NofM
-from wcodec.codecs.philox import Philox
-from wcodec.codecs.planes import PlanesCodec
-from wcodec.codecs.rans import Rans
-from wcodec.codecs.raw import Raw
+from wcodec.codecs.factors.lowrank import LowRank
+from wcodec.codecs.factors.tensortrain import TensorTrain
+from wcodec.codecs.floats.planes import PlanesCodec
+from wcodec.codecs.floats.uniform import Uniform
+from wcodec.codecs.integers.bitpack import Bitpack
+from wcodec.codecs.integers.const import Const
+from wcodec.codecs.integers.rans import Rans
+from wcodec.codecs.integers.raw import Raw
+from wcodec.codecs.integers.zstd import Zstd
+from wcodec.codecs.masks.bitmap import Bitmap
+from wcodec.codecs.masks.draw import Draw
+from wcodec.codecs.masks.gaps import Gaps
+from wcodec.codecs.masks.gs import GatherScatter
+from wcodec.codecs.masks.nm import NofM
+from wcodec.codecs.random.mt19937 import Mt19937
+from wcodec.codecs.random.philox import Philox
 from wcodec.codecs.sparse import Sparse
 from wcodec.codecs.sum import Sum
-from wcodec.codecs.tensortrain import TensorTrain
-from wcodec.codecs.uniform import Uniform
-from wcodec.codecs.zstd import Zstd
 
 OWN: tuple[Codec, ...] = (
     *(Raw(), Const(), Bitpack(), Rans(), Zstd(), PlanesCodec(), Concat()),  # any array

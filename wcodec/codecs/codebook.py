@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected
+from wcodec.codecs.integers.rans import Rans, wire
 from wcodec.codecs.lossless import Config, encode_part
 from wcodec.codecs.params import uint
-from wcodec.codecs.rans import Rans, wire
 from wcodec.coding.histogram import F32, F64, Points, assign, importance_of, summarise, weights_of
 from wcodec.coding.kmeans import cluster, cluster_blocks
 from wcodec.coding.numbers import from_float32

@@ -7,9 +7,9 @@ from math import prod
 from typing import Any, TypeAlias
 
 from wcodec.codecs.base import Env, stored_size
-from wcodec.codecs.const import is_constant
-from wcodec.codecs.masking import sparse_lossless
-from wcodec.codecs.smallest import smallest, zstd_estimate
+from wcodec.codecs.integers.const import is_constant
+from wcodec.codecs.integers.smallest import smallest, zstd_estimate
+from wcodec.codecs.masks.smallest_mask import sparse_lossless
 from wcodec.errors import RecipeError
 from wcodec.types import Section, Spec, UInts
 

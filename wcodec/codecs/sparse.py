@@ -12,8 +12,8 @@ import numpy.typing as npt
 from wcodec.codecs import base
 from wcodec.codecs.base import F64, Codec, Env, Expected
 from wcodec.codecs.lossless import encode_part
-from wcodec.codecs.masking import smallest_mask
-from wcodec.codecs.masks import runs
+from wcodec.codecs.masks.common import runs
+from wcodec.codecs.masks.smallest_mask import smallest_mask
 from wcodec.codecs.params import flag, uint
 from wcodec.coding.numbers import LOSSY, from_float32, to_float32
 from wcodec.errors import Corrupt, EncodeError

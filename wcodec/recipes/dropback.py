@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wcodec.codecs import Env, check, decode_all
-from wcodec.codecs.fills import Fill
 from wcodec.codecs.lossless import lossless
+from wcodec.codecs.random.fills import Fill
 from wcodec.codecs.sparse import holds
 from wcodec.coding.numbers import LOSSY, from_float32, to_float32
 from wcodec.errors import EncodeError, RecipeError, WcodecError

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from wcodec.codecs import Env
 from wcodec.codecs.base import stored_size
-from wcodec.codecs.factoring import F32, F64, balanced_svd, choose_rank, needs_spectrum, spectrum
+from wcodec.codecs.factors.factoring import F32, F64, balanced_svd, choose_rank, needs_spectrum, spectrum
+from wcodec.codecs.factors.lowrank import encode_factor
 from wcodec.codecs.lossless import Config, lossless
-from wcodec.codecs.lowrank import encode_factor
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.coding.numbers import LOSSY
 from wcodec.errors import EncodeError, RecipeError

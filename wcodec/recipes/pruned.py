@@ -12,8 +12,8 @@ import numpy as np
 from blake3 import blake3
 
 from wcodec.codecs import Env
-from wcodec.codecs.masking import smallest_mask
-from wcodec.codecs.masks import matrix
+from wcodec.codecs.masks.common import matrix
+from wcodec.codecs.masks.smallest_mask import smallest_mask
 from wcodec.codecs.sparse import mask_spec
 from wcodec.coding.numbers import LOSSY
 from wcodec.errors import EncodeError

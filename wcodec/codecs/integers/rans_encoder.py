@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wcodec.codecs.base import Env
-from wcodec.codecs.smallest import smallest
+from wcodec.codecs.integers.smallest import smallest
 from wcodec.coding import tokens
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.tables import Tables

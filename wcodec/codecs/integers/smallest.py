@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.codecs.base import Env, stored_size
-from wcodec.codecs.bitpack import spread
-from wcodec.codecs.const import is_constant
-from wcodec.codecs.wide import fit_wide
+from wcodec.codecs.integers.bitpack import spread
+from wcodec.codecs.integers.const import is_constant
+from wcodec.codecs.integers.wide import fit_wide
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.sampling import UNIT, entropy
 from wcodec.coding.tables import Tables

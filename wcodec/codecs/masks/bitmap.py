@@ -9,9 +9,9 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Env, Expected
-from wcodec.codecs.masks import WIDEST, Mask, check_dtype, counts_of, encode_counts, kept_of, ranks
+from wcodec.codecs.integers.smallest import smallest
+from wcodec.codecs.masks.common import WIDEST, Mask, check_dtype, counts_of, encode_counts, kept_of, ranks
 from wcodec.codecs.params import uint
-from wcodec.codecs.smallest import smallest
 from wcodec.errors import Corrupt
 from wcodec.types import U32, Section, Spec, UInts
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from wcodec.codecs.base import Env, Expected
-from wcodec.codecs.fills import LARGEST, SMALLEST, Fill, check_float, real, real_bits, write
 from wcodec.codecs.params import uint
+from wcodec.codecs.random.fills import LARGEST, SMALLEST, Fill, check_float, real, real_bits, write
 from wcodec.coding.mt19937 import NEAR
 from wcodec.coding.numbers import LOSSY
 from wcodec.errors import Corrupt

@@ -11,9 +11,9 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Env, Expected
-from wcodec.codecs.masks import Mask, check_dtype, kept_of
+from wcodec.codecs.integers.smallest import smallest
+from wcodec.codecs.masks.common import Mask, check_dtype, kept_of
 from wcodec.codecs.params import uint
-from wcodec.codecs.smallest import smallest
 from wcodec.coding import patterns
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, U8, U32, Section, Spec, UInts

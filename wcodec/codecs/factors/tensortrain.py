@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from wcodec.codecs import base
 from wcodec.codecs.base import F64, MAX_PARTS, Codec, Env, Expected
-from wcodec.codecs.factoring import bond_limits, factorise, train_size, tt_svd
-from wcodec.codecs.lowrank import encode_factor, finite, magnitudes, rounding
+from wcodec.codecs.factors.factoring import bond_limits, factorise, train_size, tt_svd
+from wcodec.codecs.factors.lowrank import encode_factor, finite, magnitudes, rounding
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.codecs.params import uints
 from wcodec.coding.numbers import LOSSY

@@ -10,10 +10,10 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Env, Expected
-from wcodec.codecs.gaps import encode_gaps, width_of
-from wcodec.codecs.masks import Mask, check_dtype, encode_counts, kept_of, matrix, ranks
+from wcodec.codecs.integers.smallest import smallest
+from wcodec.codecs.masks.common import Mask, check_dtype, encode_counts, kept_of, matrix, ranks
+from wcodec.codecs.masks.gaps import encode_gaps, width_of
 from wcodec.codecs.params import flag, uint
-from wcodec.codecs.smallest import smallest
 from wcodec.coding.masks import to_gaps
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import U8, U32, Section, Spec, UInts

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from wcodec.codecs.base import Env, Expected
-from wcodec.codecs.fills import LARGEST, SMALLEST, Fill, check_float, check_key, real, real_bits, write
 from wcodec.codecs.params import uint
+from wcodec.codecs.random.fills import LARGEST, SMALLEST, Fill, check_float, check_key, real, real_bits, write
 from wcodec.coding.numbers import LOSSY
 from wcodec.coding.philox import KINDS
 from wcodec.errors import Corrupt

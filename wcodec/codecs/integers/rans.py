@@ -11,8 +11,8 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
+from wcodec.codecs.integers.rans_encoder import add_alphabet, alphabet_of, context_of, encode_tokens, order_of
 from wcodec.codecs.params import blob, flag, uint, uints
-from wcodec.codecs.rans_encoder import add_alphabet, alphabet_of, context_of, encode_tokens, order_of
 from wcodec.coding.rans import LOW, Context, Job, Order
 from wcodec.coding.tokens import Alphabet
 from wcodec.errors import Corrupt, EncodeError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wcodec.codecs.base import Env
-from wcodec.codecs.smallest import smallest
+from wcodec.codecs.integers.smallest import smallest
 from wcodec.types import U8, Section, Spec
 
 SPAN = 1 << 14

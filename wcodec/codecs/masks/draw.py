@@ -10,9 +10,9 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Env, Expected
-from wcodec.codecs.fills import Fill, check_key
+from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.params import flag, uint
-from wcodec.codecs.smallest import smallest
+from wcodec.codecs.random.fills import Fill, check_key
 from wcodec.errors import Corrupt
 from wcodec.types import U8, U32, Section, Spec, UInts
 

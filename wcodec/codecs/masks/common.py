@@ -10,7 +10,7 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, cut
-from wcodec.codecs.smallest import smallest
+from wcodec.codecs.integers.smallest import smallest
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import U32, U64, Section, Spec, UInts
 

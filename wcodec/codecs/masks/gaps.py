@@ -9,10 +9,10 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Env, Expected
-from wcodec.codecs.masks import WIDEST, Mask, block_of, check_dtype, counts_of, encode_counts, kept_of, ranks
+from wcodec.codecs.integers.smallest import smallest
+from wcodec.codecs.integers.wide import fit_wide
+from wcodec.codecs.masks.common import WIDEST, Mask, block_of, check_dtype, counts_of, encode_counts, kept_of, ranks
 from wcodec.codecs.params import uint
-from wcodec.codecs.smallest import smallest
-from wcodec.codecs.wide import fit_wide
 from wcodec.coding.masks import to_gaps
 from wcodec.errors import Corrupt
 from wcodec.types import DTYPES, U32, Section, Spec, UInts

@@ -11,7 +11,7 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import F64, Codec, Env, Expected
-from wcodec.codecs.factoring import balanced_svd, choose_rank, needs_spectrum, spectrum
+from wcodec.codecs.factors.factoring import balanced_svd, choose_rank, needs_spectrum, spectrum
 from wcodec.codecs.lossless import Config, encode_part
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.codecs.params import uint

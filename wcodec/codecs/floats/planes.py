@@ -13,11 +13,11 @@ import numpy as np
 from wcodec.backends import Planes, Symbols
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, storage_spec, stored_size
+from wcodec.codecs.floats.splitting import Tokens, choose_split, highest, split_tokens
+from wcodec.codecs.integers.rans import Rans, wire
+from wcodec.codecs.integers.runs import by_runs
+from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.params import uint
-from wcodec.codecs.rans import Rans, wire
-from wcodec.codecs.runs import by_runs
-from wcodec.codecs.smallest import smallest
-from wcodec.codecs.splitting import Tokens, choose_split, highest, split_tokens
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, U8, U32, MemoryStream, Part, Section, Spec, Stream, UInts
 

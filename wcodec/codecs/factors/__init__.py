@@ -1,0 +1,1 @@
+"""Codecs of matrices and tensors as products, tolerant."""

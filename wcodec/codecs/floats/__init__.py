@@ -1,0 +1,1 @@
+"""Codecs of floats, bit for bit or approximately."""

@@ -1,0 +1,1 @@
+"""Codecs of integers and bytes, and the choice of the smallest."""

@@ -1,0 +1,1 @@
+"""Codecs of masks, and the choice of the smallest."""

@@ -1,0 +1,1 @@
+"""Codecs of random numbers: a seed stands for an array."""
