@@ -13,9 +13,10 @@ import blake3
 import numpy as np
 
 from wcodec.api import indexes
+from wcodec.api.crew import Crew
 from wcodec.api.files import matches, open_shards
 from wcodec.api.opened import Opened, inside
-from wcodec.api.work import make_pool, ordered, pieces, thread_count
+from wcodec.api.work import pieces, thread_count
 from wcodec.codecs import Env
 from wcodec.container import shards
 from wcodec.container.safetensors import SafetensorsWriter, canonical_header
@@ -82,9 +83,7 @@ class _Job:
     """Workers and progress of one decode."""
 
     def __init__(self, threads: int, stack: ExitStack, force: bool, progress: Progress | None, total: int) -> None:
-        self.pool, self.ahead, self.force = make_pool(threads), 2 * threads, force
-        if self.pool is not None:
-            stack.callback(self.pool.shutdown, cancel_futures=True)
+        self.crew, self.force = stack.enter_context(Crew(threads)), force
         self._progress, self._done, self._total = progress, 0, total
 
     def advance(self, size: int) -> None:
@@ -130,7 +129,7 @@ def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, job: _Jo
             opened.decode_window(name, *window, out)
             return stack.pop_all(), out
 
-    results: Iterator[tuple[ExitStack, UInts]] = ordered(job.pool, work, pieces(record.section, record.spec, env), job.ahead)
+    results: Iterator[tuple[ExitStack, UInts]] = job.crew.ordered(work, pieces(record.section, record.spec, env), 2 * job.crew.threads)
     for stack, out in results:
         with stack:
             data = out.view(np.uint8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,13 +16,14 @@ import blake3
 import numpy as np
 
 from wcodec.api import indexes
+from wcodec.api.crew import Crew, Task
 from wcodec.api.files import matches
 from wcodec.api.importance import importance_of
 from wcodec.api.opened import inside
 from wcodec.api.outcome import Outcome, judge, parts_digest
 from wcodec.api.report import EncodeReport, TensorRow
 from wcodec.api.sources import AllTensors, FileSource, MemorySource, Source
-from wcodec.api.work import make_env, make_pool, ordered, pieces, thread_count
+from wcodec.api.work import make_env, pieces, thread_count
 from wcodec.codecs import Env, check, decode
 from wcodec.container import shards
 from wcodec.container.records import TensorRecord
@@ -44,6 +45,8 @@ COMPARED = 1 << 20
 """Storage elements that are read back at once."""
 LARGE = 1 << 23
 """Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
+RUN = 1 << 20
+"""Bytes up to which one task encodes neighbours: fewer are not worth the handing over."""
 
 
 def encode(
@@ -199,6 +202,17 @@ def _writer(target: Any, metadata: Mapping[str, str] | None, header: bytes | Non
     )
 
 
+def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:
+    """Encode all tensors in order and add them to the writer, reading each back when asked."""
+    with Crew(job.threads) as crew:
+        encoding = _Encoding(source, writer, job, crew)
+        for size in encoding.run():
+            done += size
+            if progress is not None:
+                progress(done, total)
+    return encoding.rows
+
+
 @dataclass(slots=True)
 class _Coded:
     """A tensor read and encoded. section, outcome: None when an earlier tensor has the same bytes (digest). why: it stayed lossless."""
@@ -213,94 +227,95 @@ class _Coded:
     why: str = ""
 
 
-def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:
-    """Encode all tensors in order and add them to the writer, reading each back when asked."""
-    names = source.names
-    rows: list[TensorRow] = []
-    seen: dict[tuple[Spec, bytes], int] = {}
-    with ExitStack() as stack:
-        pool = make_pool(job.threads)
-        if pool is not None:
-            stack.callback(pool.shutdown, cancel_futures=True)
-        env = make_env(job.kernels).within(writer.written_resource)
-        checks: deque[Future[None]] = deque()
-        for coded in _coded(source, env, job, pool):
-            name = names[coded.index]
-            with inside(name):
-                first = seen.setdefault((coded.spec, coded.digest), coded.index)
-                if first != coded.index:
-                    writer.add_alias(name, first, source.tied(coded.index))
-                    rows.append(rows[first].alias_of(name))
-                else:
-                    at, row = _add(name, coded, writer)
-                    rows.append(row)
-            if first != coded.index or not job.readback:
-                coded.stack.close()
-            elif pool is None or coded.spec.size >= LARGE:
-                _compare(name, writer.written(at), coded, env, pool)
-            else:
-                checks.append(pool.submit(_compare, name, writer.written(at), coded, env, None))
-            while len(checks) > 2 * job.threads:
-                checks.popleft().result()
-            done += coded.spec.size
-            if progress is not None:
-                progress(done, total)
+class _Encoding:
+    """Tensors on their way to a file: read and encoded by the crew, written by the caller in order, read back by the crew.
+
+    rows: what the report says of those written.
+    """
+
+    def __init__(self, source: Source, writer: ContainerWriter, job: _Job, crew: Crew) -> None:
+        self.rows: list[TensorRow] = []
+        self._source, self._writer, self._job, self._crew = source, writer, job, crew
+        self._env = make_env(job.kernels).within(writer.written_resource)
+        self._wide = self._env.spread(crew.map, crew.threads) if crew.threads > 1 else self._env
+        self._known: dict[tuple[Spec, bytes], int] = {}
+        self._first: dict[tuple[Spec, bytes], int] = {}
+
+    def run(self) -> Iterator[int]:
+        """Yield the bytes of the tensors that were written, run by run."""
+        checks: deque[Task[None]] = deque()
+        for coded in self._crew.ordered(self._code, self._runs(), self._crew.threads * LARGE, self._size):
+            written = [found for its in coded if (found := self._add(its)) is not None]
+            check = partial(self._compare, written)
+            if any(its.spec.size >= LARGE for its in coded):
+                check()
+            elif written:
+                checks.append(self._crew.start(check))
+            while len(checks) > 2 * self._crew.threads:
+                self._crew.result(checks.popleft())
+            yield sum(its.spec.size for its in coded)
         while checks:
-            checks.popleft().result()
-    return rows
+            self._crew.result(checks.popleft())
 
+    def _runs(self) -> Iterator[list[int]]:
+        """Yield what one task encodes: neighbours of a few bytes, or one larger tensor."""
+        run: list[int] = []
+        for index in range(len(self._source.names)):
+            if run and self._size([*run, index]) > RUN:
+                yield run
+                run = []
+            run.append(index)
+        if run:
+            yield run
 
-def _add(name: str, coded: _Coded, writer: ContainerWriter) -> tuple[int, TensorRow]:
-    """Write an encoded tensor; return its position and what the report says of it."""
-    assert coded.section is not None and coded.outcome is not None
-    out = coded.outcome
-    at = writer.add(name, coded.spec, coded.section, out.digest, out.source, out.tolerant)
-    return at, TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why)
+    def _size(self, run: Sequence[int]) -> int:
+        return sum(self._source.spec(index).size for index in run)
 
+    def _code(self, run: Sequence[int]) -> list[_Coded]:
+        return [self._code_one(index) for index in run]
 
-def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None) -> Iterator[_Coded]:
-    """Encode tensors in order: runs of small ones side by side, large ones one by one with all threads."""
-    known: dict[tuple[Spec, bytes], int] = {}
-    wide = env if pool is None else env.spread(pool.map, job.threads)
-
-    def one(index: int, its: Env = env) -> _Coded:
-        with ExitStack() as stack, inside(source.names[index]):
-            data = source.read(index, its, stack)
-            digest = blake3.blake3(data.view(np.uint8).data, max_threads=its.parallel).digest()
-            spec = source.spec(index)
-            earlier = known.get((spec, digest), index) < index
-            known[spec, digest] = min(index, known.get((spec, digest), index))
+    def _code_one(self, index: int) -> _Coded:
+        name, spec = self._source.names[index], self._source.spec(index)
+        env = self._wide if spec.size >= LARGE else self._env
+        with ExitStack() as stack, inside(name):
+            data = self._source.read(index, env, stack)
+            digest = blake3.blake3(data.view(np.uint8).data, max_threads=env.parallel).digest()
             coded = _Coded(index, spec, digest, data, stack)
-            if not earlier:
-                found = job.recipe.encode(source.names[index], data, spec, its.leased(stack))
+            earlier = self._known.get((spec, digest), index)
+            self._known[spec, digest] = min(index, earlier)
+            if earlier >= index:
+                found = self._job.recipe.encode(name, data, spec, env.leased(stack))
                 coded.section, coded.why = found.section, found.why
-                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, its)
+                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, env)
             coded.stack = stack.pop_all()
             return coded
 
-    for large, indices in _runs(source):
-        if large:
-            yield from (one(index, wide) for index in indices)
-        else:
-            yield from ordered(pool, one, indices, 2 * job.threads)
+    def _add(self, coded: _Coded) -> tuple[_Coded, TensorRecord] | None:
+        """Write an encoded tensor, or a reference to the same bytes; return what is to be read back."""
+        name = self._source.names[coded.index]
+        with inside(name):
+            first = self._first.setdefault((coded.spec, coded.digest), coded.index)
+            if first != coded.index:
+                self._writer.add_alias(name, first, self._source.tied(coded.index))
+                self.rows.append(self.rows[first].alias_of(name))
+            else:
+                assert coded.section is not None and coded.outcome is not None
+                out = coded.outcome
+                at = self._writer.add(name, coded.spec, coded.section, out.digest, out.source, out.tolerant)
+                self.rows.append(TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why))
+                if self._job.readback:
+                    return coded, self._writer.written(at)
+        coded.stack.close()
+        return None
+
+    def _compare(self, written: Sequence[tuple[_Coded, TensorRecord]]) -> None:
+        for coded, record in written:
+            with coded.stack, inside(self._source.names[coded.index]):
+                _compare(record, coded, self._wide if coded.spec.size >= LARGE else self._env)
 
 
-def _runs(source: Source) -> Iterator[tuple[bool, list[int]]]:
-    run: list[int] = []
-    for index in range(len(source.names)):
-        if source.spec(index).size < LARGE:
-            run.append(index)
-            continue
-        yield False, run
-        run = []
-        yield True, [index]
-    yield False, run
-
-
-def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExecutor | None) -> None:
-    """Decode a tensor from the unfinished file, compare it with the source and let it go; a lossy one by its digest. Raises EncodeError."""
-    assert coded.outcome is not None
-    lossless = coded.outcome.source is None
+def _compare(record: TensorRecord, coded: _Coded, env: Env) -> None:
+    """Decode a tensor from the unfinished file and compare it with the source; a lossy one by its digest. Raises EncodeError."""
 
     def same(window: tuple[int, int]) -> bool:
         start, stop = window
@@ -308,14 +323,13 @@ def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env, pool: Thr
             decode(record.section, record.spec, env, start, stop, out)
             return env.backend.same(out, coded.data[start:stop])
 
-    with coded.stack, inside(name):
-        check(record.section, record.spec, env)
-        if lossless:
-            good = all(ordered(pool, same, pieces(record.section, record.spec, env, COMPARED), 4))
-        else:
-            good = parts_digest(record.section, record.spec, env) == record.digest
-        if not good:
-            raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
+    check(record.section, record.spec, env)
+    if record.lossless:
+        good = all(env.workers(same, pieces(record.section, record.spec, env, COMPARED)))
+    else:
+        good = parts_digest(record.section, record.spec, env) == record.digest
+    if not good:
+        raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
 
 
 __all__ = ["EncodeReport", "Progress", "encode", "encode_tensors"]

@@ -1,20 +1,14 @@
-"""Workers, windows and environments: how the api spreads decoding over threads."""
+"""Threads, windows and environments: into what the api cuts its work."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
 from wcodec.backends import get_backend
 from wcodec.codecs import CODECS, Env, unit
 from wcodec.container.reader import ContainerReader
 from wcodec.types import Limits, Section, Spec
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 PIECE = 1 << 22
 """Storage elements that one task decodes, rounded to whole units of the section."""
@@ -45,29 +39,3 @@ def pieces(section: Section, spec: Spec, env: Env, size: int = PIECE) -> Iterato
     step *= max(1, size // step)
     for start in range(0, spec.count, step):
         yield start, min(start + step, spec.count)
-
-
-def ordered(pool: ThreadPoolExecutor | None, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """Map in order with at most ``ahead`` results in flight; without a pool, one after the other."""
-    if pool is None:
-        yield from map(work, items)
-        return
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-        for future in waiting:
-            if not future.cancelled():
-                future.exception()
-
-
-def make_pool(threads: int) -> ThreadPoolExecutor | None:
-    """Make a pool of workers; none for a single thread."""
-    return ThreadPoolExecutor(threads, "wcodec") if threads > 1 else None
