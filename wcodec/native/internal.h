@@ -34,6 +34,7 @@ enum {
   WK_LINE = 64,     /* bytes of a cache line */
   WK_LARGE = 1 << 20, /* bytes of output that would only drive other things out of the caches */
   WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
+  WK_BURST = 256,   /* the same before a codebook: stores past the caches go on while the next ones are decoded */
 };
 
 /* The parity polynomials of entropy.md section 5, shifted right by 1: what a bit of the register's input adds. */
