@@ -23,6 +23,7 @@ typedef uint16_t __attribute__((aligned(1), may_alias)) wk_u16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) wk_u32;
 typedef uint64_t __attribute__((aligned(1), may_alias)) wk_u64;
 typedef float __attribute__((aligned(1), may_alias)) wk_f32;
+typedef double __attribute__((aligned(1), may_alias)) wk_f64;
 
 enum {
   WK_LOW = 1 << 16, /* lower bound of a state, and its first and last value */
@@ -139,10 +140,11 @@ enum { WK_NORMALS = 4096 };
 /* What a stream of words becomes. keys: of every round. */
 typedef struct {
   int kind;
+  uint32_t type; /* of the floats: WCODEC_F32, ... */
   uint32_t id, stream, threshold;
   uint32_t keys[10][2];
   float scale, decay;     /* uniform: scale * 2^-23 */
-  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes */
+  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes, F32 where the type is F64 */
 } wk_philox;
 
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
