@@ -23,6 +23,7 @@ typedef uint16_t __attribute__((aligned(1), may_alias)) wk_u16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) wk_u32;
 typedef uint64_t __attribute__((aligned(1), may_alias)) wk_u64;
 typedef float __attribute__((aligned(1), may_alias)) wk_f32;
+typedef double __attribute__((aligned(1), may_alias)) wk_f64;
 
 enum {
   WK_LOW = 1 << 16, /* lower bound of a state, and its first and last value */
@@ -34,6 +35,7 @@ enum {
   WK_LINE = 64,     /* bytes of a cache line */
   WK_LARGE = 1 << 20, /* bytes of output that would only drive other things out of the caches */
   WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
+  WK_BURST = 256,   /* the same before a codebook: stores past the caches go on while the next ones are decoded */
 };
 
 /* The parity polynomials of entropy.md section 5, shifted right by 1: what a bit of the register's input adds. */
@@ -138,10 +140,11 @@ enum { WK_NORMALS = 4096 };
 /* What a stream of words becomes. keys: of every round. */
 typedef struct {
   int kind;
+  uint32_t type; /* of the floats: WCODEC_F32, ... */
   uint32_t id, stream, threshold;
   uint32_t keys[10][2];
   float scale, decay;     /* uniform: scale * 2^-23 */
-  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes */
+  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes, F32 where the type is F64 */
 } wk_philox;
 
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */

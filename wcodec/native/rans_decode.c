@@ -69,12 +69,18 @@ static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) 
   c->kernels->join(split, tokens, 1, rest, n, c->past, c->out + at * split->bytes);
 }
 
-/* Turn n tokens into elements from `at` of the window on. */
-static void finish(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) {
-  if (c->split)
-    join(c, at, tokens, n);
-  else
-    c->kernels->gather(c->book, tokens, 1, n, c->past, c->out + at * c->book->bytes);
+/* Look up n tokens for elements from `at` of the window on; but not those of a cut off line, unless they are the last,
+ * where lines go past the caches. Returns how many these are. */
+static uint32_t look_up(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n, int last) {
+  const uint32_t bytes = c->book->bytes;
+  uint8_t *out = c->out + at * bytes;
+  const uint32_t left = c->past && !last ? (uint32_t)((uintptr_t)(out + n * bytes) % WK_LINE / bytes) : 0;
+  uint64_t head = c->past ? -(uintptr_t)out % WK_LINE / bytes : 0;
+  n -= left;
+  if (head > n) head = n;
+  if (head) c->kernels->gather(c->book, tokens, 1, head, 0, out);
+  c->kernels->gather(c->book, tokens + head, 1, n - head, c->past, out + head * bytes);
+  return left;
 }
 
 /* Decode symbols col ... last - 1 of a row of k blocks, a chunk at a time. */
@@ -83,14 +89,15 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
   const wcodec_job *job = c->job;
   const uint32_t trellises = wk_trellises(job), context = job->context;
   const int finishing = c->split || c->book;
-  const uint64_t chunk = finishing || context == WCODEC_CLASSES ? WK_CHUNK : last;
-  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
+  const uint64_t chunk = c->book ? WK_BURST : finishing || context == WCODEC_CLASSES ? WK_CHUNK : last;
+  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_LINE + WK_CHUNK];
   _Alignas(WK_LINE) uint8_t tables[2][WK_CHUNK];
+  uint32_t held[WK_FLIGHT] = {0}; /* tokens of a cut off line, before the others */
   for (; col < last; col += chunk) {
     const uint64_t n = last - col < chunk ? last - col : chunk, whole = vector ? n / WK_GROUP : 0;
     for (int i = 0; i < k; i++) {
       const uint64_t at = element[i] + row * job->cols + col;
-      s[i].token = finishing ? tokens[i] : c->out + at;
+      s[i].token = finishing ? tokens[i] + WK_LINE : c->out + at;
       s[i].table = tables[i % 2];
       if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
       if (context == WCODEC_TRELLIS) s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
@@ -98,7 +105,12 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
     if (whole) c->kernels->decode(s, k, &c->model, whole);
     for (int i = 0; i < k; i++) {
       if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
-      if (finishing) finish(c, element[i] + row * job->cols + col, tokens[i], n);
+      const uint64_t at = element[i] + row * job->cols + col;
+      if (c->split) join(c, at, tokens[i] + WK_LINE, n);
+      if (c->book) {
+        held[i] = look_up(c, at - held[i], tokens[i] + WK_LINE - held[i], n + held[i], col + n == last);
+        memcpy(tokens[i] + WK_LINE - held[i], tokens[i] + WK_LINE + n - held[i], held[i]);
+      }
     }
   }
 }
@@ -158,8 +170,9 @@ static int decode(const call *c) {
 /* Decode to elements of some bytes. */
 static int decode_to(call *c, uint32_t bytes, void *out) {
   c->out = out;
-  /* Blocks begin at multiples of 128 elements. */
-  c->past = c->job->block && c->job->count * bytes >= WK_LARGE && (uintptr_t)out % WK_LINE == 0;
+  /* Blocks begin at multiples of 128 elements; of a codebook's entries it is enough that none spans two lines. */
+  const uint64_t grain = c->book ? bytes : WK_LINE;
+  c->past = c->job->block && c->job->count * bytes >= WK_LARGE && WK_LINE % grain == 0 && (uintptr_t)out % grain == 0;
   const int rules = decode(c);
   if (c->past) atomic_thread_fence(memory_order_seq_cst); /* such stores are not ordered otherwise */
   return rules;

@@ -1,42 +1,13 @@
 /* Float32 arithmetic of uniform.md and sum.md, for the compiler to vectorise: included once per instruction set. */
-#include "internal.h"
-
-WK_INLINE uint32_t wk_bits(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, 4);
-  return bits;
-}
-
-WK_INLINE float wk_float(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, 4);
-  return x;
-}
-
-WK_INLINE uint16_t to_bf16(float x) {
-  const uint32_t u = wk_bits(x), rounded = (u + 0x7FFF + (u >> 16 & 1)) >> 16;
-  return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 | 0x40 : rounded);
-}
-
-/* Subnormal halves come from the rounding of an addition, the others from that of their integer. */
-WK_INLINE uint16_t to_f16(float x) {
-  const uint32_t u = wk_bits(x), size = u & 0x7FFFFFFF, sign = u >> 16 & 0x8000;
-  const uint32_t tiny = wk_bits(wk_float(size) + 0.5f) - 0x3F000000, odd = size >> 13 & 1;
-  const uint32_t normal = (size - (112u << 23) + 0xFFF + odd) >> 13;
-  const uint32_t huge = size > 0x7F800000 ? 0x7E00 | (size >> 13 & 0x1FF) : 0x7C00;
-  return (uint16_t)(sign | (size >= 143u << 23 ? huge : size < 113u << 23 ? tiny : normal));
-}
+#include "rounding.h"
 
 static void round_any(const wk_f32 *x, uint64_t count, uint32_t kind, void *out) {
   if (kind == WCODEC_BF16)
-    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = to_bf16(x[i]);
+    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = wk_to_bf16(x[i]);
   else if (kind == WCODEC_F16)
-    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = to_f16(x[i]);
+    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = wk_to_f16(x[i]);
   else
-    for (uint64_t i = 0; i < count; i++) {
-      const double wide = x[i];
-      memcpy((uint8_t *)out + 8 * i, &wide, 8);
-    }
+    for (uint64_t i = 0; i < count; i++) ((wk_f64 *)out)[i] = x[i];
 }
 
 /* steps: one for all elements, or one each. Returns the largest symbol. */

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 9
+#define WCODEC_ABI 10
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -209,10 +209,11 @@ typedef struct {
   uint32_t id, stream;
 } wcodec_philox;
 
-/* Write elements start ... start + count - 1 of a stream of random numbers: uniform, or normal when `normal` holds the 4096
- * integers of rng.md. scale and decay must be in the ranges of philox.md, so that no result is subnormal. */
+/* Write elements start ... start + count - 1 of a stream of random numbers, rounded to a float type: uniform, or normal when
+ * `normal` holds the 4096 integers of rng.md. scale and decay must be in the ranges of philox.md, so that no product is
+ * subnormal. */
 WCODEC_API void wcodec_philox_fill(const wcodec_philox *key, const uint32_t *normal, float scale, float decay,
-                                   uint64_t start, uint64_t count, float *out);
+                                   uint64_t start, uint64_t count, uint32_t kind, void *out);
 
 /* Write 1 where the word of an element is below threshold, else 0; return the number of ones. */
 WCODEC_API uint64_t wcodec_philox_draw(const wcodec_philox *key, uint32_t threshold, uint64_t start, uint64_t count,
