@@ -72,8 +72,7 @@ class Crew:
         while (task := self._next()) is not None:
             task.drop()
             task.run()
-        for _ in self._helpers:
-            self._tasks.put(None)
+        self._tasks.put(None)
         for helper in self._helpers:
             helper.join()
 
@@ -129,12 +128,18 @@ class Crew:
                     self.result(task)
 
     def _next(self) -> Task[Any] | None:
-        """Take a task that has not begun."""
-        try:
-            return self._tasks.get_nowait()
-        except Empty:
-            return None
+        """Take a task that has not begun. None among them says that no more will come; it stays, for all helpers to see."""
+        for _ in range(2):
+            try:
+                task = self._tasks.get_nowait()
+            except Empty:
+                return None
+            if task is not None:
+                return task
+            self._tasks.put(None)
+        return None
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:
             task.run()
+        self._tasks.put(None)

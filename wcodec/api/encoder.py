@@ -41,8 +41,6 @@ ORDER = (
     "F8_E5M2", "I8", "U8", "F6_E3M2", "F6_E2M3", "F4", "BOOL",
 )  # fmt: skip
 """The order in which safetensors stores dtypes; names decide among equal ones."""
-COMPARED = 1 << 20
-"""Storage elements that are read back at once."""
 LARGE = 1 << 23
 """Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
 RUN = 1 << 20
@@ -260,10 +258,12 @@ class _Encoding:
     def _runs(self) -> Iterator[list[int]]:
         """Yield what one task encodes: neighbours of a few bytes, or one larger tensor."""
         run: list[int] = []
+        left = RUN
         for index in range(len(self._source.names)):
-            if run and self._size([*run, index]) > RUN:
+            left -= self._size([index])
+            if run and left < 0:
                 yield run
-                run = []
+                run, left = [], RUN - self._size([index])
             run.append(index)
         if run:
             yield run
@@ -325,7 +325,7 @@ def _compare(record: TensorRecord, coded: _Coded, env: Env) -> None:
 
     check(record.section, record.spec, env)
     if record.lossless:
-        good = all(env.workers(same, pieces(record.section, record.spec, env, COMPARED)))
+        good = all(env.workers(same, pieces(record.section, record.spec, env)))
     else:
         good = parts_digest(record.section, record.spec, env) == record.digest
     if not good:

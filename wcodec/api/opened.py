@@ -258,7 +258,7 @@ class Opened:
 
     def decode_into(self, arrays: Mapping[str, UInts]) -> None:
         """Decode tensors into flat arrays of storage elements, large ones in pieces, with all threads."""
-        tasks = [(name, *window) for name in arrays for window in self._windows(name)]
+        tasks = [(name, *window) for name in arrays for window in self.windows(name)]
 
         def run(task: tuple[str, int, int]) -> None:
             name, start, stop = task
@@ -275,7 +275,8 @@ class Opened:
         with inside(self.path), inside(name):
             decode(record.section, record.spec, self.env, start, stop, out)
 
-    def _windows(self, name: str) -> list[tuple[int, int]]:
+    def windows(self, name: str) -> list[tuple[int, int]]:
+        """Return windows (start, stop) of storage elements of a tensor that decode apart without waste."""
         record = self.record(name)
         found: list[tuple[int, int]] | None = record.memo.get("windows")
         if found is None:

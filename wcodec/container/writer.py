@@ -55,7 +55,7 @@ class ContainerWriter:
         self._target: Target = open_target(target, force)
         try:
             self._target.write(Prologue().pack())
-            self._pad()
+            self._target.write(self._padding())
         except BaseException:
             self.abort()
             raise
@@ -134,7 +134,7 @@ class ContainerWriter:
             self.abort()
 
     def _finish(self) -> None:
-        self._pad()
+        self._target.write(self._padding())
         manifest = Manifest(
             names=list(self._names),
             records=self._records,
@@ -203,19 +203,17 @@ class ContainerWriter:
         if stream.size <= INLINE:
             with stream.read(0, stream.size) as data:
                 return data.tobytes()
-        self._pad()
-        self._extents.extend((self._target.position, stream.size))
+        begin = align(self._target.position)
+        self._extents.extend((begin, stream.size))
         self._first_chunk.append(len(self._checksums))
         for start in range(0, stream.size, _PIECE):
             with stream.read(start, min(start + _PIECE, stream.size)) as data:
                 self._checksums.extend(chunk_checksums(data))
-                self._target.write(data)
+                self._target.write(self._padding(), data)
         return len(self._extents) // 2 - 1
 
-    def _pad(self) -> None:
-        missing = align(self._target.position) - self._target.position
-        if missing:
-            self._target.write(bytes(missing))
+    def _padding(self) -> bytes:
+        return bytes(align(self._target.position) - self._target.position)
 
     def _stream(self, index: int) -> Stream:
         offset, size = self._extents[2 * index : 2 * index + 2]

@@ -94,6 +94,9 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_same": (c_int, (_P, _P, _N)),
 }
 
+_BRIEF = ("wcodec_decode_scratch", "wcodec_encode_scratch", "wcodec_read_tables", "wcodec_fit_tables", "wcodec_pack_tables")
+"""Functions that take microseconds: letting other threads run meanwhile would cost more, and wait for them longer."""
+
 
 def _candidates() -> Iterator[Path]:
     """Yield where the library may be: beside the package, or where an editable install put it."""
@@ -108,6 +111,9 @@ def _candidates() -> Iterator[Path]:
 
 
 def _declare(library: ctypes.CDLL) -> None:
+    brief = ctypes.PyDLL(library._name, handle=library._handle)
+    for name in _BRIEF:
+        setattr(library, name, getattr(brief, name))
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments

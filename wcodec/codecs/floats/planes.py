@@ -193,9 +193,10 @@ def _parts_of_tokens(found: Tokens, x: UInts, its: Spec, split: Planes, env: Env
     codec = env.codecs["rans"]
     assert isinstance(codec, Rans)
     parts: dict[str, Part] = {"symbol": codec.encode_symbols(found.tokens, its, env, found.counts, found.base, found.zero)}
-    for i, plane in enumerate(found.planes):
-        packed = i == split.rest // 8
-        parts[f"rest{i}"] = Section("bitpack", {"bits": split.rest % 8}, {"data": MemoryStream(plane)}) if packed else _rest(plane, env)
+    whole = split.rest // 8
+    parts |= {f"rest{i}": part for i, part in enumerate(env.workers(lambda plane: _rest(plane, env), found.planes[:whole]))}
+    if split.rest % 8:
+        parts[f"rest{whole}"] = Section("bitpack", {"bits": split.rest % 8}, {"data": MemoryStream(found.planes[whole])})
     if found.strays.size:
         at, values = found.strays.astype(np.uint32), x[found.strays]
         parts["at"] = smallest(at, Spec.of("U32", at.size), env, zstd=False)
