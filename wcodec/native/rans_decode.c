@@ -18,7 +18,7 @@ typedef struct {
   /* At most one of the three; without, tokens are the result. */
   const wcodec_split *split;
   const wk_book *book;
-  const wcodec_lattice *lattice;
+  const wk_lattice *lattice;
   const uint8_t *const *rest;
   int past; /* outputs go past the caches */
 } call;
@@ -72,14 +72,15 @@ static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) 
   c->kernels->join(split, tokens, 1, rest, n, c->past, c->out + at * split->bytes);
 }
 
-/* Turn n tokens into elements from `at` of the window on; tables: z0 of each, with a trellis. */
-static void finish(const call *c, uint64_t at, const uint8_t *tokens, const uint8_t *tables, uint64_t n) {
+/* Turn n tokens of a row into elements from `at` of the window on; tables: z0 of each, with a trellis. */
+static void finish(const call *c, uint64_t at, uint64_t row, uint64_t column, const uint8_t *tokens, const uint8_t *tables,
+                   uint64_t n) {
   if (c->split)
     join(c, at, tokens, n);
   else if (c->book)
     c->kernels->gather(c->book, tokens, 1, n, c->past, c->out + at * c->book->bytes);
   else if (c->lattice)
-    wk_dequantise(c->lattice, c->job, at, tokens, 1, tables, n, c->out);
+    wk_dequantise(c->lattice, row, column, tokens, 1, tables, n, c->out + at * wk_float_size(c->lattice->kind));
   else
     memcpy(c->out + at, tokens, n);
 }
@@ -117,7 +118,10 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
     if (whole) c->kernels->decode(s, k, &c->model, whole);
     for (int i = 0; i < k; i++) {
       if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
-      if (finishing) finish(c, element[i] + row * job->cols + col, tokens[i], tables[i % 2], n);
+      if (!finishing) continue;
+      const uint64_t at = element[i] + row * job->cols + col, cols = c->lattice ? job->cols : 1;
+      const uint64_t place = job->start % cols + at;
+      finish(c, at, place / cols, place % cols, tokens[i], tables[i % 2], n);
     }
   }
 }
@@ -139,9 +143,11 @@ static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, in
       first_tables(c->job, element[i] + (row + r) * c->job->cols, across, first[i] + r * across);
   }
   c->kernels->decode(s, k, &c->model, (uint64_t)rows * across);
-  for (int i = 0; i < k; i++)
+  for (int i = 0; i < k; i++) {
+    const uint64_t at = element[i] + row * c->job->cols, top = at / c->job->cols, column = at % c->job->cols;
     for (uint32_t r = 0; r < rows; r++)
-      finish(c, element[i] + (row + r) * c->job->cols, tokens[i] + r * cols, tables[i] + r * cols, cols);
+      finish(c, at + r * c->job->cols, top + r, column, tokens[i] + r * cols, tables[i] + r * cols, cols);
+  }
 }
 
 /* Decode k blocks with one number of rows, from `block` on. Returns the rules broken by each, in found. */
@@ -257,7 +263,9 @@ int wcodec_trellis_decode(const wcodec_job *job, const uint32_t *lut, const uint
                           const uint8_t *words, uint64_t n_words, uint8_t *scratch, const wcodec_lattice *lattice,
                           void *out) {
   call c = make_call(job, lut, states, offsets, words, n_words, scratch);
-  c.lattice = lattice;
+  wk_lattice its;
+  wk_open_lattice(&its, lattice, job);
+  c.lattice = &its;
   c.out = out;
   const uint64_t mode = wk_exact_mode();
   const int rules = decode(&c);
