@@ -13,7 +13,7 @@ typedef struct {
   const uint32_t *states, *offsets;
   const uint8_t *words;
   uint64_t n_words;
-  uint8_t *trellis; /* [2][trellises] */
+  uint8_t *trellis; /* [WK_FLIGHT][trellises] */
   uint8_t *out;
   /* At most one of the three; without, tokens are the result. */
   const wcodec_split *split;
@@ -24,7 +24,7 @@ typedef struct {
 } call;
 
 uint64_t wcodec_decode_scratch(const wcodec_job *job) {
-  return job->context == WCODEC_TRELLIS ? 2 * (uint64_t)wk_trellises(job) : 0;
+  return job->context == WCODEC_TRELLIS ? WK_FLIGHT * (uint64_t)wk_trellises(job) : 0;
 }
 
 void wk_refill(wk_stream *s) {
@@ -99,20 +99,20 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
   const int finishing = c->split || c->book || c->lattice;
   const uint64_t chunk = finishing || context != WCODEC_NONE ? WK_CHUNK : last;
   _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
-  _Alignas(WK_LINE) uint8_t tables[2][WK_CHUNK];
-  uint32_t first[2][GROUPS];
+  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
+  uint32_t first[WK_FLIGHT][GROUPS];
   for (; col < last; col += chunk) {
     const uint64_t n = last - col < chunk ? last - col : chunk, whole = vector ? n / WK_GROUP : 0;
     for (int i = 0; i < k; i++) {
       const uint64_t at = element[i] + row * job->cols + col;
       s[i].token = finishing ? tokens[i] : c->out + at;
-      s[i].table = tables[i % 2];
+      s[i].table = tables[i];
       if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
       if (context == WCODEC_TRELLIS) {
         s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
         s[i].width = trellises;
-        s[i].first = first[i % 2];
-        first_tables(job, at, GROUPS, first[i % 2]);
+        s[i].first = first[i];
+        first_tables(job, at, GROUPS, first[i]);
       }
     }
     if (whole) c->kernels->decode(s, k, &c->model, whole);
@@ -121,7 +121,7 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
       if (!finishing) continue;
       const uint64_t at = element[i] + row * job->cols + col, cols = c->lattice ? job->cols : 1;
       const uint64_t place = job->start % cols + at;
-      finish(c, at, place / cols, place % cols, tokens[i], tables[i % 2], n);
+      finish(c, at, place / cols, place % cols, tokens[i], tables[i], n);
     }
   }
 }
@@ -130,9 +130,9 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
 static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, int k, uint32_t row, uint32_t rows,
                         uint32_t cols) {
   const uint32_t trellises = wk_trellises(c->job), across = cols / WK_GROUP;
-  _Alignas(WK_LINE) uint8_t tokens[2][WK_CHUNK];
-  _Alignas(WK_LINE) uint8_t tables[2][WK_CHUNK];
-  uint32_t first[2][GROUPS];
+  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
+  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
+  uint32_t first[WK_FLIGHT][GROUPS];
   for (int i = 0; i < k; i++) {
     s[i].token = tokens[i];
     s[i].table = tables[i];
@@ -197,7 +197,11 @@ static int decode(const call *c) {
     if (vector && block + 1 < blocks) { /* blocks in flight hide each other's latencies */
       wk_shape a = wk_shape_of(job, block), b = wk_shape_of(job, block + 1);
       k += a.rows == b.rows && (job->block || a.cols == b.cols);
-      if (c->kernels->flight == 4 && job->block && job->context == WCODEC_NONE && block + 3 < blocks) k = 4;
+      if (c->kernels->flight == 4 && k == 2 && job->context != WCODEC_CLASSES && block + 3 < blocks) {
+        const wk_shape last = wk_shape_of(job, block + 3);
+        /* Tiles in a row, the last one as wide as the others. */
+        if (job->block || (last.rows == a.rows && last.cols == a.cols && wk_shape_of(job, block + 2).cols == a.cols)) k = 4;
+      }
     }
     decode_blocks(c, block, k, vector, found);
     for (int i = 0; i < k; i++) {

@@ -119,7 +119,8 @@ void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups) {
 /* For processors whose gathers are as fast as scalar loads: they leave the ports for shuffles free, so that four blocks in
  * flight are faster than two. */
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups) {
-  if (k == 4) decode(s, 4, WCODEC_NONE, 1, m, groups);
+  if (k == 4 && m->context == WCODEC_NONE) decode(s, 4, WCODEC_NONE, 1, m, groups);
+  else if (k == 4) decode(s, 4, WCODEC_TRELLIS, 1, m, groups);
   else if (k == 2) any_context(s, 2, 1, m, groups);
   else any_context(s, 1, 1, m, groups);
 }
