@@ -187,9 +187,10 @@ def _quantise(x: F32, spec: Spec, options: Mapping[str, Any]) -> Quantised:
     if scope not in SCOPES:
         raise EncodeError(f"steps is {scope!r}; there are: {', '.join(SCOPES)}")
     matrix, rms = x.reshape(rows, cols), _size(x, None)
-    step = np.float32(options["step"] if "step" in options else options.get("relative", 0.5) * (rms or 1))
-    if not 0 < step < 2.0**LARGEST:
-        raise EncodeError(f"a step of {step:g}")
+    asked = options["step"] if "step" in options else options.get("relative", 0.5) * (rms or 1)
+    if not 2.0**-149 <= asked < 2.0 ** (LARGEST - 1):
+        raise EncodeError(f"a step of {asked:g}")
+    step = np.float32(asked)
     its = Quantised(np.empty(0, np.uint8), 0, step, int(states).bit_length() - 1, None if tile == "linear" else tile)
     if scope == "rows":
         its = replace(its, rows=code(_size(matrix, 1) / (rms or 1)))
