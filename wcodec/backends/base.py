@@ -6,9 +6,10 @@ from wcodec.backends.numpy.entropy import EntropyVerbs
 from wcodec.backends.numpy.floats import FloatVerbs
 from wcodec.backends.numpy.masks import MaskVerbs
 from wcodec.backends.numpy.random import RandomVerbs
+from wcodec.backends.numpy.search import SearchVerbs
 
 
-class Backend(MaskVerbs, EntropyVerbs, RandomVerbs, FloatVerbs):
+class Backend(MaskVerbs, EntropyVerbs, RandomVerbs, SearchVerbs, FloatVerbs):
     """The numpy backend: reference for all others. ``EntropyVerbs`` brings those of planes and codebooks with it.
 
     Arrays are one-dimensional and contiguous; callers have checked sizes and ranges. What a file can still get wrong, the verbs

@@ -11,9 +11,10 @@ from wcodec.backends.native.entropy import NativeEntropy
 from wcodec.backends.native.floats import NativeFloats
 from wcodec.backends.native.planes import NativePlanes
 from wcodec.backends.native.random import NativeRandom
+from wcodec.backends.native.search import NativeSearchVerbs
 
 
-class NativeBackend(NativeEntropy, NativePlanes, NativeCodebook, NativeRandom, NativeFloats, Backend):
+class NativeBackend(NativeEntropy, NativePlanes, NativeCodebook, NativeRandom, NativeSearchVerbs, NativeFloats, Backend):
     """C kernels; whatever they do not take goes to numpy. ``NativeEntropy`` brings the verbs of masks with it."""
 
     name = "native"
