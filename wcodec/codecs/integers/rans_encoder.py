@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,10 +37,9 @@ def order_of(count: int, cols: int, options: Mapping[str, Any]) -> Order:
 
 def context_of(rows: int, cols: int, env: Env, options: Mapping[str, Any]) -> tuple[Context, dict[str, Part]]:
     """Return the context that the options ask for, and its parts."""
-    if "trellis" in options:
-        return Context("trellis", options["trellis"]), {}
+    kind: Literal["none", "trellis", "classes"] = "trellis" if "trellis" in options else "classes" if "classes" in options else "none"
     if "classes" not in options:
-        return Context(), {}
+        return Context(kind, options.get("trellis", 0)), {}
     classes = options["classes"]
     if classes == "halves":  # the example that every test can use: two classes of rows, two of columns
         table = np.array([[0, 1], [1, 2]], np.uint8)
@@ -51,7 +50,7 @@ def context_of(rows: int, cols: int, env: Env, options: Mapping[str, Any]) -> tu
         if count > 1:
             parts[name] = smallest(its.astype(np.uint8), Spec.of("U8", its.size), env)
     kept = [None if count == 1 else its.astype(np.uint8) for count, its in zip(table.shape, (of_rows, of_columns), strict=True)]
-    return Context("classes", 0, table, *kept), parts
+    return Context(kind, options.get("trellis", 0), table, *kept), parts
 
 
 def alphabet_of(x: UInts, bits: int, trellis: bool) -> Alphabet:

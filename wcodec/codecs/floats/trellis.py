@@ -1,0 +1,241 @@
+"""trellis: steps of two interleaved lattices, chosen along a trellis (spec/codecs/trellis.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from wcodec.codecs import base
+from wcodec.codecs.base import Codec, Env, Expected, storage_spec
+from wcodec.codecs.integers.rans import Rans, wire
+from wcodec.codecs.integers.rans_encoder import order_of
+from wcodec.codecs.integers.smallest import smallest
+from wcodec.codecs.matrix import approximable, matrix_shape
+from wcodec.codecs.params import flag, uint, uints
+from wcodec.coding.numbers import LOSSY
+from wcodec.coding.rans import Order, branches
+from wcodec.coding.tokens import Alphabet
+from wcodec.coding.trellis import F32, Lattice, Quantised, code, factors, search
+from wcodec.errors import Corrupt, EncodeError
+from wcodec.types import DTYPES, Params, Part, Section, Spec, UInts
+
+LARGEST = 110
+"""Steps lie below 2 to this power, so that no product with factors is infinite."""
+POINTS = 64
+"""Points that a section has at most."""
+PER_POINT = 256
+"""Parts of a lattice step that points are multiples of."""
+FUSED = Alphabet(trellis=True)
+"""What tokens stand for when they are the symbols."""
+SCOPES = ("tensor", "rows", "columns")
+TILE = 1 << 17
+HEIGHT = 1024
+WIDTH = 256
+FAR = 65_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The params of a section, checked. symbols: dtype of that part. rows, columns: whether they have factors."""
+
+    zero: int
+    step: np.float32
+    symbols: str
+    rows: bool
+    columns: bool
+    points: tuple[int, ...]
+
+
+def read(params: Params, spec: Spec) -> Wire:
+    """Check the params. Raises Corrupt [TRELLIS-1]."""
+    rule = "TRELLIS-1"
+    if spec.dtype.name not in LOSSY:
+        raise Corrupt(f"trellis decodes to {', '.join(LOSSY)}, not {spec.dtype.name}", rule=rule)
+    wide = flag(params, "wide", rule)
+    zero = uint(params, "zero", 0, 2**16 - 2 if wide else 2**8 - 2, rule)
+    if zero % 2:
+        raise Corrupt(f"param 'zero' is {zero}, which is odd", rule=rule)
+    step = uint(params, "step", 1, (127 + LARGEST << 23) - 1, rule)
+    points = uints(params, "points", 0, 2**16 - 1, rule, range(1, POINTS + 1)) if "points" in params else ()
+    bits = np.array([step], np.uint32).view(np.float32)
+    return Wire(zero, bits[0], "U16" if wide else "U8", flag(params, "rows", rule), flag(params, "columns", rule), points)
+
+
+def symbols_of(section: Section, spec: Spec) -> tuple[Section, Spec]:
+    """Return the part that holds the symbols, and its spec. Raises Corrupt [TRELLIS-2]."""
+    part = section.parts["symbols"]
+    if not isinstance(part, Section) or part.codec != "rans" or "trellis" not in part.params:
+        raise Corrupt("the symbols of a trellis are not a section of rans with that context", rule="TRELLIS-2")
+    return part, storage_spec(spec, DTYPES[read(section.params, spec).symbols])
+
+
+class Trellis(Codec):
+    """Rounds floats to multiples of a step, even or odd ones as the trellis of every column demands.
+
+    Options: the step, ``step`` or ``relative`` to the root mean square (0.5), between neighbours of the two lattices together; states
+    (32): 4 to 256; slope (0.37): squared steps that a bit is worth; steps: ``tensor``, ``rows`` or ``columns``; tile: (R, C) or "linear".
+    """
+
+    name = "trellis"
+    params = frozenset({"zero", "step", "wide", "rows", "columns", "points"})
+    options = frozenset({"step", "relative", "states", "slope", "steps", "tile"})
+    lossless: ClassVar[bool] = False
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {},
+        {"relative": 0.2, "states": 8, "steps": "rows", "tile": (4, 128)},
+        {"relative": 0.002, "states": 4, "steps": "columns"},
+    )
+
+    def suits(self, spec: Spec) -> bool:
+        return spec.dtype.name in LOSSY
+
+    def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
+        found, (rows, cols) = read(section.params, spec), matrix_shape(spec)
+        if "symbols" in section.parts:
+            symbols_of(section, spec)
+        expected: dict[str, Expected] = {"symbols": storage_spec(spec, DTYPES[found.symbols])}
+        expected |= {"rows": Spec.of("U8", rows)} if found.rows else {}
+        return expected | ({"columns": Spec.of("U8", cols)} if found.columns else {})
+
+    def unit(self, section: Section, spec: Spec, env: Env) -> int:
+        return base.unit(*symbols_of(section, spec), env)
+
+    def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        unit = self.unit(section, spec, env)
+        first, last = start // unit, -(-stop // unit)
+        begin, end = first * unit, min(last * unit, spec.count)
+        if (begin, end) == (start, stop):
+            return self._units(section, spec, env, first, last, out)
+        with env.borrow(end - begin, out.dtype) as whole:
+            self._units(section, spec, env, first, last, whole)
+            out[:] = whole[start - begin : stop - begin]
+
+    def _units(self, section: Section, spec: Spec, env: Env, first: int, last: int, out: UInts) -> None:
+        """Decode units first … last − 1: in one pass, unless symbols have raw bits or escapes."""
+        part, its = symbols_of(section, spec)
+        w, codec = wire(part, its), env.codecs["rans"]
+        start, lattice = first * w.order.unit, self._lattice(section, spec, env)
+        rows = matrix_shape(spec)[1]
+        if lattice.rows.size > 1:
+            lattice = replace(lattice, rows=lattice.rows[start // rows : -(-(start + out.size) // rows)])
+        if w.alphabet == FUSED and its.dtype.name == "U8" and isinstance(codec, Rans):
+            with codec.window(part, its, env, first, last) as found:
+                return env.backend.trellis_decode(*found, lattice, spec.dtype, out)
+        with env.borrow(out.size, its.dtype.storage) as symbols:
+            base.decode(part, its, env, start, start + out.size, symbols)
+            env.backend.trellis_dequantise(w.order.window(first, last), start, symbols, lattice, spec.dtype, out)
+
+    def _lattice(self, section: Section, spec: Spec, env: Env) -> Lattice:
+        """Read the factors and points, once; steps are those of all rows."""
+        known: Lattice | None = section.memo.get("lattice")
+        if known is not None:
+            return known
+        p, (rows, cols) = read(section.params, spec), matrix_shape(spec)
+        steps, columns = np.full(1, p.step), None
+        with np.errstate(under="ignore"):
+            if p.rows:
+                steps = p.step * factors(base.decode_all(section.parts["rows"], Spec.of("U8", rows), env).astype(np.uint8))
+            if p.columns:
+                columns = factors(base.decode_all(section.parts["columns"], Spec.of("U8", cols), env).astype(np.uint8))
+        points = np.array(p.points, np.float32) / np.float32(PER_POINT)
+        part = symbols_of(section, spec)
+        found = section.memo["lattice"] = Lattice(wire(*part).trellis, p.zero, steps, columns, points)
+        return found
+
+    def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
+        return assemble(_quantise(approximable(x, spec, self.name), spec, options), spec, env)
+
+
+def assemble(its: Quantised, spec: Spec, env: Env) -> Section:
+    """Make the section that says what an encoder decided."""
+    wide = its.symbols.itemsize > 1
+    coding: dict[str, Any] = {"trellis": its.v, "precision": its.precision} | ({"bits": its.bits} if its.bits else {})
+    coding |= {"tile": its.tile} if its.tile else {}
+    if its.classes is not None:
+        coding["classes"] = (its.classes[0].reshape(-1, 1), its.classes[1], np.zeros(matrix_shape(spec)[1], np.uint8))
+    symbols = env.codecs["rans"].encode(its.symbols, storage_spec(spec, DTYPES["U16" if wide else "U8"]), env, **coding)
+    params: dict[str, Any] = {"zero": its.zero, "step": int(its.step.view(np.uint32))} | ({"wide": True} if wide else {})
+    parts: dict[str, Part] = {"symbols": symbols}
+    for name, codes in (("rows", its.rows), ("columns", its.columns)):
+        if codes is not None:
+            params[name], parts[name] = True, smallest(codes, Spec.of("U8", codes.size), env)
+    params |= {"points": list(its.points)} if its.points else {}
+    return Section("trellis", params, parts)
+
+
+def tile_of(rows: int, cols: int) -> tuple[int, int] | None:
+    """Choose tiles of equal width for a matrix, or None when its columns are too short or too few for trellises of their own."""
+    if rows < 64 or cols < 128:
+        return None
+    high, groups = min(rows, HEIGHT), -(-cols // 128)
+    across = -(-groups // max(1, TILE // (128 * high)))
+    return high, 128 * -(-groups // across)
+
+
+def _quantise(x: F32, spec: Spec, options: Mapping[str, Any]) -> Quantised:
+    """Decide everything in the plainest way. Raises EncodeError."""
+    (rows, cols), states = matrix_shape(spec), options.get("states", 32)
+    if states not in (4, 8, 16, 32, 64, 128, 256):
+        raise EncodeError(f"states is {states}; there are 4, 8, 16, 32, 64, 128 and 256")
+    if "step" in options and "relative" in options:
+        raise EncodeError("step and relative exclude each other")
+    scope, tile = options.get("steps", "tensor"), options.get("tile", tile_of(rows, cols))
+    if scope not in SCOPES:
+        raise EncodeError(f"steps is {scope!r}; there are: {', '.join(SCOPES)}")
+    matrix, rms = x.reshape(rows, cols), _size(x, None)
+    step = np.float32(options["step"] if "step" in options else options.get("relative", 0.5) * (rms or 1))
+    if not 0 < step < 2.0**LARGEST:
+        raise EncodeError(f"a step of {step:g}")
+    its = Quantised(np.empty(0, np.uint8), 0, step, int(states).bit_length() - 1, None if tile == "linear" else tile)
+    if scope != "tensor":
+        its = replace(its, **{scope: code(_size(matrix, 2 - SCOPES.index(scope)) / (rms or 1))})
+    steps = step * factors(its.rows)[:, None] if its.rows is not None else np.full((1, 1), step)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
+        steps = steps * (np.float32(1) if its.columns is None else factors(its.columns))
+        u = np.where(steps > 0, matrix / steps, np.float32(0)).reshape(-1)
+    if not float(np.abs(u).max(initial=0)) < FAR:
+        raise EncodeError(f"values of {FAR} steps: the step is too small")
+    return _searched(u, order_of(spec.count, cols, {"tile": its.tile} if its.tile else {}), its, options.get("slope", 0.37))
+
+
+def _size(x: F32, axis: int | None) -> Any:
+    """Return the root mean square; 0 of nothing."""
+    return np.sqrt(np.square(x, dtype=np.float64).sum(axis) / max(1, x.size if axis is None else x.shape[axis]))
+
+
+def _searched(u: F32, order: Order, its: Quantised, slope: float) -> Quantised:
+    """Search twice: for the nearest symbols, then with the code lengths that those have."""
+    zero = int(np.abs(u).max(initial=0)) // 4 * 2 + 8
+    lengths = np.zeros((2, 2 * zero), np.float32)
+    u, symbols = np.append(u, np.float32(0)), np.zeros(u.size + 1, np.uint16)
+    for weight in (0, slope):
+        for columns in _columns(order):
+            symbols[columns] = search(u[columns], lengths, weight, its.v, zero)
+        key = branches(order, its.v, symbols[:-1]).astype(np.intp) * 2 * zero + symbols[:-1]
+        counts = np.bincount(key, minlength=4 * zero).reshape(2, -1) + 0.1
+        lengths = -np.log2(counts / counts.sum(1, keepdims=True)).astype(np.float32)
+    symbols = symbols[:-1]
+    low = min(int(symbols.min(initial=zero)), zero) // 2 * 2
+    symbols, zero = symbols - np.uint16(low), zero - low
+    if int(symbols.max(initial=zero)) < 256:
+        return replace(its, symbols=symbols.astype(np.uint8), zero=zero)
+    tail = np.sort(np.abs(symbols.astype(np.int64) - zero))[-1 - symbols.size // 1000]
+    return replace(its, symbols=symbols, zero=zero, bits=max(0, int(tail).bit_length() - 7))
+
+
+def _columns(order: Order) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield flat elements [rows, columns] of trellises that run down the columns; ``order.count`` where there are none."""
+    if order.block:
+        for at in range(0, order.count, order.block):
+            count = min(order.block, order.count - at)
+            element = at + np.arange(-(-count // order.width) * order.width)
+            yield np.where(element < at + count, element, order.count).reshape(-1, order.width)
+    else:
+        matrix = np.arange(order.count).reshape(-1, max(order.cols, 1))
+        for top in range(0, len(matrix), order.tile[0]):
+            for left in range(0, order.cols, WIDTH):
+                yield matrix[top : top + order.tile[0], left : left + WIDTH]
