@@ -6,7 +6,8 @@ from ctypes import byref
 
 import numpy as np
 
-from wcodec.backends.native.abi import Native, Search as NativeSearch
+from wcodec.backends.native.abi import Native
+from wcodec.backends.native.abi import Search as NativeSearch
 from wcodec.backends.native.arrays import address, fits
 from wcodec.backends.numpy.search import SearchVerbs
 from wcodec.coding.trellis_search import F32, Moments, Search
@@ -16,7 +17,9 @@ from wcodec.types import U8, UInts
 class NativeSearchVerbs(Native, SearchVerbs):
     """The Viterbi search, by C."""
 
-    def trellis_search(self, how: Search, x: F32, weights: F32 | None, classes: U8 | None, out: UInts, moments: Moments | None = None) -> None:
+    def trellis_search(
+        self, how: Search, x: F32, weights: F32 | None, classes: U8 | None, out: UInts, moments: Moments | None = None
+    ) -> None:
         """Write the symbols of the cheapest path of every column: ``wcodec.coding.trellis_search.search``."""
         arrays = [a for a in (x, weights, how.costs, how.shifts) if a is not None]
         if out.itemsize > 2 or out.strides[1] != out.itemsize or not all(fits(a, np.float32, a.size) for a in arrays):

@@ -10,6 +10,8 @@ from wcodec.types import U8, UInts
 class SearchVerbs:
     """The Viterbi search."""
 
-    def trellis_search(self, how: Search, x: F32, weights: F32 | None, classes: U8 | None, out: UInts, moments: Moments | None = None) -> None:
+    def trellis_search(
+        self, how: Search, x: F32, weights: F32 | None, classes: U8 | None, out: UInts, moments: Moments | None = None
+    ) -> None:
         """Write the symbols of the cheapest path of every column: ``wcodec.coding.trellis_search.search``."""
         trellis_search.search(how, x, weights, classes, out, moments)
