@@ -21,7 +21,7 @@ PRECISION = 12
 TOKENS = 256
 MOST_BITS = 8
 """Raw bits tried: symbols are 16 bits wide, and 2^7 tokens of either parity are enough for any tensor."""
-RARE = (0, 32, 16, 8, 4, 2)
+RARE = (0, 16, 8, 4, 2, 1)
 """Tails are escaped where values have so many times less than a slot of the tables; 0: only where there are too many tokens."""
 
 
@@ -52,7 +52,7 @@ class Model:
 def choose(counts: U64, env: Env, wide: bool) -> Model:
     """Choose the cheapest model for symbols with these counts, [tables, symbols]. wide: they have more than 8 bits."""
     best: Model | None = None
-    for bits in range(MOST_BITS + 1 if wide else 1):
+    for bits in range(MOST_BITS + 1 if wide else 3):
         merged = counts.reshape(len(counts), -1, 1 << bits, 2).sum(2, dtype=np.uint64)  # [tables, h, parity]
         found = min(_models(merged, bits, env), key=lambda its: its.cost)
         if best is not None and found.cost > best.cost + best.cost // 50:
