@@ -21,6 +21,10 @@ PRECISION = 12
 TOKENS = 256
 MOST_BITS = 8
 """Raw bits tried: symbols are 16 bits wide, and 2^7 tokens of either parity are enough for any tensor."""
+FEW_BITS = 2
+"""Raw bits tried for symbols of 8 bits."""
+SIDE = 1000
+"""Raw bits and escapes must save a bit for so many symbols: without them, decoding is one pass."""
 RARE = (0, 16, 8, 4, 2, 1)
 """Tails are escaped where values have so many times less than a slot of the tables; 0: only where there are too many tokens."""
 
@@ -30,8 +34,8 @@ class Model:
     """A way to code symbols first … first + 2^n − 1, first = −2^(n − 1) being even.
 
     bits: raw ones. low, high: the h = symbol ≫ (bits + 1) that have tokens, the first and the last. escape: others have one together.
-    cost: bits of all symbols that it was made for, in 2^-20 bits, tables included. lengths: bits of symbols as the tables say,
-    [tables, symbols].
+    cost: bits of all symbols that it was made for, in 2^-20 bits, tables and a fine for what is slow included.
+    lengths: bits of symbols as the tables say, [tables, symbols].
     """
 
     bits: int
@@ -52,12 +56,12 @@ class Model:
 def choose(counts: U64, env: Env, wide: bool) -> Model:
     """Choose the cheapest model for symbols with these counts, [tables, symbols]. wide: they have more than 8 bits."""
     best: Model | None = None
-    for bits in range(MOST_BITS + 1 if wide else 3):
+    for bits in range(MOST_BITS + 1 if wide else FEW_BITS + 1):
         merged = counts.reshape(len(counts), -1, 1 << bits, 2).sum(2, dtype=np.uint64)  # [tables, h, parity]
-        found = min(_models(merged, bits, env), key=lambda its: its.cost)
-        if best is not None and found.cost > best.cost + best.cost // 50:
+        for its in _models(merged, bits, env):
+            best = its if best is None or its.cost < best.cost else best
+        if best is not None and bits > best.bits + 1:
             break
-        best = found if best is None or found.cost < best.cost else best
     assert best is not None
     return _with_lengths(best, counts, env)
 
@@ -83,6 +87,7 @@ def _models(merged: U64, bits: int, env: Env) -> Iterator[Model]:
         escape = (a, b) != (low, high)
         cost = _cost(_tokens(merged, a, b, escape), env)
         cost += UNIT * (bits * count + _escape_bits(len(total)) * int(total.sum() - total[a : b + 1].sum()))
+        cost += UNIT * count // SIDE if bits or escape else 0
         yield Model(bits, a - half, b - half, escape, cost, np.empty(0, np.float32))
 
 

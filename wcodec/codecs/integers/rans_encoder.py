@@ -78,11 +78,9 @@ def add_alphabet(
         params["bits"] = alphabet.bits
         parts["rest"] = smallest(raw, Spec(DTYPES["U8" if alphabet.bits <= 8 else "U16"], (raw.size,)), env)
     if alphabet.escape >= 0:
-        elements = [order.elements(b)[1].astype(np.intp) for b in range(order.blocks)]
-        counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
-        by_element = np.zeros(escaped.size, np.uint32)
-        by_element[escaped.view(bool)] = outliers
-        stored = np.concatenate([by_element[at][escaped[at].view(bool)] for at in elements])
+        block, position = order.places(np.flatnonzero(escaped))
+        counts = np.bincount(block, minlength=order.blocks).astype(np.uint32)
+        stored = outliers[np.lexsort((position, block))]
         params |= {"escape": alphabet.escape, "outliers": outliers.size}
         parts["outliers"] = smallest(stored, Spec.of("U32", stored.size), env)
         parts["counts"] = smallest(counts, Spec.of("U32", counts.size), env)
