@@ -120,11 +120,15 @@ def put_outliers(node: Node, p: Params, order: Order, escaped: np.ndarray, h: np
     h[by_position[escaped[by_position]]] = outliers
 
 
+def order_of(node: Node, p: Params) -> Order:
+    return linear_order(node.count, p.block, p.lanes) if p.block else tiled_order(*node.matrix, *p.tile, p.lanes)
+
+
 @codec("rans")
 def decode_rans(node: Node) -> np.ndarray:
     p = read_params(node)
     node.has_parts(*part_names(p))
-    order = linear_order(node.count, p.block, p.lanes) if p.block else tiled_order(*node.matrix, *p.tile, p.lanes)
+    order = order_of(node, p)
     tables, stream = read_data(node, p)
     token = decode_blocks(stream, tables, order, mapped(node, p), p.trellis)
     # 1. h

@@ -19,7 +19,7 @@ from wcodec.coding.numbers import LOSSY
 from wcodec.coding.tokens import Alphabet
 from wcodec.coding.trellis import Lattice, Quantised, factors
 from wcodec.errors import Corrupt
-from wcodec.types import DTYPES, Params, Part, Section, Spec, UInts
+from wcodec.types import DTYPES, Params, Part, Ref, Resource, Section, Spec, UInts
 
 POINTS = 64
 """Points that a section has at most."""
@@ -57,6 +57,7 @@ def read(params: Params, spec: Spec) -> Wire:
 def symbols_of(section: Section, spec: Spec) -> tuple[Section, Spec]:
     """Return the part that holds the symbols, and its spec. Raises Corrupt [TRELLIS-2]."""
     part = section.parts["symbols"]
+    assert isinstance(part, Section | Ref | Resource), "check has found a stream"
     if not isinstance(part, Section) or part.codec != "rans" or "trellis" not in part.params:
         raise Corrupt("the symbols of a trellis are not a section of rans with that context", rule="TRELLIS-2")
     return part, storage_spec(spec, DTYPES[read(section.params, spec).symbols])
@@ -85,7 +86,7 @@ class Trellis(Codec):
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         found, (rows, cols) = read(section.params, spec), matrix_shape(spec)
-        if "symbols" in section.parts:
+        if isinstance(section.parts.get("symbols"), Section | Ref | Resource):
             symbols_of(section, spec)
         expected: dict[str, Expected] = {"symbols": storage_spec(spec, DTYPES[found.symbols])}
         expected |= {"rows": Spec.of("U8", rows)} if found.rows else {}
@@ -108,10 +109,9 @@ class Trellis(Codec):
         """Decode units first … last − 1: in one pass, unless symbols have raw bits or escapes."""
         part, its = symbols_of(section, spec)
         w, codec = wire(part, its), env.codecs["rans"]
-        start, lattice = first * w.order.unit, self._lattice(section, spec, env)
-        rows = matrix_shape(spec)[1]
-        if lattice.rows.size > 1:
-            lattice = replace(lattice, rows=lattice.rows[start // rows : -(-(start + out.size) // rows)])
+        start, cols, lattice = first * w.order.unit, matrix_shape(spec)[1], self._lattice(section, spec, env)
+        if lattice.rows.size > 1 and cols:
+            lattice = replace(lattice, rows=lattice.rows[start // cols : -(-(start + out.size) // cols)])
         if w.alphabet == FUSED and its.dtype.name == "U8" and isinstance(codec, Rans):
             with codec.window(part, its, env, first, last) as found:
                 return env.backend.trellis_decode(*found, lattice, spec.dtype, out)

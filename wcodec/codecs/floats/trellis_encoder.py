@@ -68,7 +68,8 @@ class Settings:
                 plain: F32 = piece.of(x) / self.step
                 return plain
             row, column = np.divmod(piece.elements(), self.layout.cols)
-            steps = np.full((1, 1), self.step) if self.rows is None else self.step * factors(self.rows)[row]
+            steps: F32 = np.full((1, 1), self.step, np.float32)
+            steps = steps if self.rows is None else steps * factors(self.rows)[row]
             steps = steps if self.columns is None else steps * factors(self.columns)[column]
             found: F32 = np.where(steps > 0, piece.of(x) / steps, np.float32(0))
             return found
@@ -91,9 +92,10 @@ def settings(x: F32, spec: Spec, options: Mapping[str, Any]) -> Settings:
     matrix = x.reshape(rows, cols)
     energy = _energies(matrix)
     size = float(np.sqrt(_total(energy) / max(1, x.size)))
-    step = np.float32(options["step"] if "step" in options else options.get("relative", 0.5) * (size or 1))
-    if not 0 < step < 2.0**LARGEST:
-        raise EncodeError(f"a step of {step:g}")
+    asked = options["step"] if "step" in options else options.get("relative", 0.5) * (size or 1)
+    if not 2.0**-149 <= asked < 2.0 ** (LARGEST - 1):
+        raise EncodeError(f"a step of {asked:g}")
+    step = np.float32(asked)
     of_rows = code(np.sqrt(energy / max(1, cols)) / (size or 1)) if scope == "rows" else None
     of_columns = code(np.sqrt(_energies(matrix.T) / max(1, rows)) / (size or 1)) if scope == "columns" else None
     weights = None
