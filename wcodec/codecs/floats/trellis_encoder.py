@@ -39,6 +39,8 @@ SLOPE = 0.37
 """Squared steps that a bit is worth: what is best at all rates."""
 ROUNDS = 2
 PER_POINT = 256
+CHUNK = 1 << 16
+"""Weights whose squares are added at once."""
 POINTS = 16
 """Points that are tried."""
 
@@ -65,8 +67,7 @@ class Settings:
         """Return a piece of the flat array in steps; 0 where the step is 0."""
         with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
             if self.rows is None and self.columns is None:
-                plain: F32 = piece.of(x) / self.step
-                return plain
+                return np.divide(piece.of(x), self.step, dtype=np.float32)
             row, column = np.divmod(piece.elements(), self.layout.cols)
             steps: F32 = np.full((1, 1), self.step, np.float32)
             steps = steps if self.rows is None else steps * factors(self.rows)[row]
@@ -89,6 +90,8 @@ def settings(x: F32, spec: Spec, options: Mapping[str, Any]) -> Settings:
         raise EncodeError("step and relative exclude each other")
     if scope not in SCOPES:
         raise EncodeError(f"steps is {scope!r}; there are: {', '.join(SCOPES)}")
+    if not x.size:
+        rows, cols, scope = 0, 0, "tensor"
     matrix = x.reshape(rows, cols)
     energy = _energies(matrix)
     size = float(np.sqrt(_total(energy) / max(1, x.size)))
@@ -215,13 +218,18 @@ class _Coder:
 def _energies(x: F32) -> F64:
     """Return the sum of squares of every row in float64, added in one order on every machine."""
     rows, cols = x.shape
-    total = np.zeros((rows, 64))
-    for at in range(0, cols, 64):
-        piece = x[:, at : at + 64].astype(np.float64)
-        total[:, : piece.shape[1]] += piece * piece
-    while total.shape[1] > 1:
-        total = total[:, : total.shape[1] // 2] + total[:, total.shape[1] // 2 :]
-    return total[:, 0]
+    width = min(64, 1 << max(0, cols - 1).bit_length())
+    high = max(1, CHUNK // width)
+    found = np.empty(rows)
+    for top in range(0, rows, high):
+        total = np.zeros((min(high, rows - top), width))
+        for left in range(0, cols, width):
+            piece = x[top : top + high, left : left + width].astype(np.float64)
+            total[:, : piece.shape[1]] += piece * piece
+        while total.shape[1] > 1:
+            total = total[:, : total.shape[1] // 2] + total[:, total.shape[1] // 2 :]
+        found[top : top + high] = total[:, 0]
+    return found
 
 
 def _total(energy: F64) -> float:
