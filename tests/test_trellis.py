@@ -14,10 +14,10 @@ from strategies import finite, finite_tensors, windows
 
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.floats.trellis import assemble
+from wcodec.codecs.integers.rans_encoder import alphabet_of
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.numbers import LOSSY, to_float32
-from wcodec.coding.rans import Order, branches
-from wcodec.coding.trellis import Lattice, Quantised, code, factors, search
+from wcodec.coding.trellis import Lattice, Quantised, code, factors
 from wcodec.errors import BackendUnavailable, Corrupt, EncodeError
 from wcodec.types import DTYPES, Section, Spec
 
@@ -107,8 +107,9 @@ def sections(draw: st.DrawFn) -> tuple[Spec, Section]:
     classes = (np.array([0, 1, 0], np.uint8), rng.integers(0, 3, rows).astype(np.uint8)) if tile and rng.integers(2) else None
     points = tuple(rng.integers(0, 2**16, rng.choice([0, 2, 64])).tolist())
     bits = 0 if most < 300 else 1 if most < 1000 else 8
+    alphabet = alphabet_of(symbols, bits, True)
     its = Quantised(
-        symbols, most // 4 * 2, np.float32(0.1), int(rng.integers(2, 9)), tile, factor(rows), factor(cols), points, classes, bits, 10
+        symbols, most // 4 * 2, np.float32(0.1), int(rng.integers(2, 9)), tile, factor(rows), factor(cols), points, classes, alphabet
     )
     return spec, assemble(its, spec, make_env())
 
@@ -166,31 +167,6 @@ def error_of(**options):
 def test_gap_to_the_bound(states, gap):
     """Far below the quarter of a bit of scalar quantisation; a tile of 2^16 symbols costs 0.03 itself."""
     assert error_of(states=states, relative=0.4) < gap
-
-
-def test_search_is_optimal():
-    """No path is better: tried for all of a few steps."""
-    rng = np.random.default_rng(1)
-    lengths = rng.random((2, 12)).astype(np.float32) * 4
-    for v in (2, 5, 8):
-        u = rng.standard_normal((4, 3)).astype(np.float32) * 3
-        found = search(u, lengths, 0.3, v, 6)
-        every = np.stack(np.meshgrid(*[np.arange(12)] * 4, indexing="ij"), -1).reshape(-1, 4)
-        order = Order(4 * 128, 128, 32, tile=(4, 128))
-
-        def costs(symbols, column, u=u, v=v, order=order):
-            total = np.zeros(len(symbols))
-            for at in range(0, len(symbols), 128):
-                these = symbols[at : at + 128]
-                padded = np.zeros((128, 4), np.uint8)
-                padded[: len(these)] = these
-                z0 = branches(order, v, padded.T.reshape(-1).copy()).reshape(4, 128).T[: len(these)]
-                k = 2 * (these - 6) + z0
-                total[at : at + 128] = ((u[:, column] - k) ** 2 + 0.3 * lengths[z0, these]).sum(1)
-            return total
-
-        for column in range(3):
-            assert costs(found[:, column][None], column)[0] <= costs(every, column).min() + 1e-4
 
 
 def test_factors():

@@ -89,6 +89,15 @@ class Order:
         position = np.add.outer(r * wide, c).ravel()
         return position.astype(np.uint64), np.add.outer((top + r) * self.cols, left + c).ravel().astype(np.uint64)
 
+    def places(self, element: Array) -> tuple[Array, Array]:
+        """Return block, and position in it, of flat elements."""
+        if self.block:
+            block, position = np.divmod(element, self.block)
+            return block, position
+        row, column = np.divmod(element, max(self.cols, 1))
+        (top, r), (left, c) = np.divmod(row, self.tile[0]), np.divmod(column, self.tile[1])
+        return top * self.blocks_per_unit + left, r * self.tile[1] + c
+
 
 @dataclass(frozen=True, slots=True)
 class Context:

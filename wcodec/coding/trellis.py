@@ -1,4 +1,4 @@
-"""The trellis quantiser in numpy (spec/codecs/trellis.md): what symbols stand for, and the search for them. The oracle."""
+"""The trellis quantiser in numpy (spec/codecs/trellis.md): what symbols stand for: the oracle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.coding.rans import next_trellis_state
+from wcodec.coding.tokens import Alphabet
 from wcodec.types import U8, UInts
 
 F32: TypeAlias = npt.NDArray[np.float32]
@@ -86,7 +86,7 @@ class Quantised:
     """What an encoder decided for a tensor: all that a section of ``trellis`` holds.
 
     symbols: flat, parities follow the trellis. tile: (R, C), or None for linear order. rows, columns: codes of factors.
-    points: in 256ths of a lattice step. classes: (pair of tables of every class, class of every row). bits: raw low bits.
+    points: in 256ths of a lattice step. classes: (pair of tables of every class, class of every row). alphabet: tokens of the symbols.
     """
 
     symbols: UInts
@@ -98,52 +98,4 @@ class Quantised:
     columns: U8 | None = None
     points: tuple[int, ...] = ()
     classes: tuple[U8, U8] | None = None
-    bits: int = 0
-    precision: int = 12
-
-
-def search(u: F32, lengths: F32, slope: float, v: int, zero: int) -> npt.NDArray[np.int64]:
-    """Find symbols [rows, columns] whose values are near u at few bits: for every column, a path through the trellis from state 0.
-
-    u: weights in steps, [rows, columns]. lengths: bits of the symbols [2, symbols], a table for each z0. Minimises the sum of
-    (u − k)² + slope · length over a column (Viterbi), among the three nearest values of every subset. Ties go to the lower state.
-    """
-    states = np.arange(1 << v)
-    z0 = states & 1
-    into = np.stack([next_trellis_state(states, np.full_like(states, z1), v) for z1 in (0, 1)], 1)
-    before = np.argsort(into.reshape(-1), kind="stable").reshape(-1, 2)  # (state, z1) pairs that lead to every state
-    branch = (z0[:, None] + 2 * np.arange(2)).reshape(-1)[before]
-    rows, cols = u.shape
-    cost = np.full((cols, 1 << v), np.inf, np.float32)
-    cost[:, 0] = 0
-    came = np.empty((rows, cols, 1 << v), bool)
-    picked = np.empty((rows, 4, cols), np.int64)
-    for t in range(rows):
-        metric = np.empty((cols, 4), np.float32)
-        for d in range(4):
-            picked[t, d], metric[:, d] = _nearest(u[t], lengths, slope, zero, d)
-        reach = cost[:, before >> 1] + metric[:, branch]
-        came[t] = reach[..., 1] < reach[..., 0]
-        cost = np.minimum(reach[..., 0], reach[..., 1])
-    found = np.empty((rows, cols), np.int64)
-    state, column = np.argmin(cost, 1), np.arange(cols)
-    for t in range(rows - 1, -1, -1):
-        edge = before[state, came[t, column, state].astype(np.intp)]
-        state = edge >> 1
-        found[t] = picked[t, (state & 1) + 2 * (edge & 1), column]
-    return found
-
-
-def _nearest(u: F32, lengths: F32, slope: float, zero: int, subset: int) -> tuple[npt.NDArray[np.int64], F32]:
-    """Return the best symbol of a subset k mod 4 for every weight, and its cost."""
-    z0, last = subset & 1, lengths.shape[1] - 1
-    middle = np.rint((u - np.float32(subset)) / np.float32(4)).astype(np.int64)
-    best, least = np.zeros(u.shape, np.int64), np.full(u.shape, np.inf, np.float32)
-    for q in (middle - 1, middle, middle + 1):
-        symbol = 2 * q + (subset >> 1) + zero
-        inside = (symbol >= 0) & (symbol <= last)
-        length = lengths[z0, np.clip(symbol, 0, last)]
-        away = u - (4 * q + subset).astype(np.float32)
-        cost = np.where(inside, away * away + np.float32(slope) * length, np.float32(np.inf))
-        best, least = np.where(cost < least, symbol, best), np.minimum(cost, least)
-    return best, least
+    alphabet: Alphabet = field(default_factory=lambda: Alphabet(trellis=True))

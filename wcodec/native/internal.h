@@ -180,6 +180,12 @@ typedef struct {
   const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes, F32 where the type is F64 */
 } wk_philox;
 
+/* ---- Trellis search ---------------------------------------------------------------------------------------------- */
+
+/* wcodec_trellis_search for one number of states; scratch is aligned to WK_LINE. */
+typedef void (*wk_search)(const wcodec_search *job, const float *x, const float *weights, void *out, uint64_t *counts,
+                          int64_t *sums, uint8_t *scratch);
+
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 
 /* Float32 arithmetic; steps: one for all elements, or one each. */
@@ -232,6 +238,7 @@ typedef struct {
   /* Values of n symbols of one byte and of a row, rounded to l->kind. Returns how many of them it has written. NULL: none. */
   uint64_t (*dequantise)(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
                          const wk_f32 *columns, void *out);
+  const wk_search *search; /* by v */
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -261,6 +268,7 @@ WK_PLANES(scalar)
 void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
+extern const wk_search wk_search_scalar[9], wk_search_avx2[9], wk_search_avx512[9];
 #if WK_X86
 void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);

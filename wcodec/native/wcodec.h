@@ -85,6 +85,22 @@ typedef struct {
   uint32_t levels; /* levels - zero and zero are at most 2^24 */
 } wcodec_grid;
 
+/* Columns of scaled weights to be searched for the cheapest path through a trellis each (entropy.md section 5). A symbol i
+ * that follows z0 stands for the point 2 i + z0 (+ its shift); entry e of a table is symbol first + e, its first and last
+ * entry also all that lie beyond. */
+typedef struct {
+  uint64_t rows, cols;    /* rows are steps, columns are trellises */
+  uint64_t stride;        /* elements from a row of the output to the next */
+  uint32_t v;             /* 2 ... 8 */
+  uint32_t entries;       /* of a table; at least 1 */
+  int32_t first;
+  uint32_t zero, bytes;   /* symbol i is written as i + zero in 1 or 2 bytes */
+  float low, high;        /* weights are cut off there: then all symbols looked at fit these bytes, and 16 bits */
+  const float *costs;     /* [tables][entries] in squared steps: 2 tables, or 2 for every class of rows */
+  const float *shifts;    /* [tables][entries]; NULL: all 0 */
+  const uint8_t *classes; /* class of every row; NULL: all 0 */
+} wcodec_search;
+
 /* What the symbols of a window of trellis.md stand for. */
 typedef struct {
   const void *rows;    /* float32 step of every row, the first one being that of the window's first element */
@@ -253,6 +269,15 @@ WCODEC_API void wcodec_round(const void *x, uint64_t count, uint32_t kind, void 
 
 /* Add float32 numbers to others. Returns 1 when one that is added is infinite or no number. */
 WCODEC_API int wcodec_add(void *total, const void *part, uint64_t count);
+
+/* Bytes of scratch that the search needs. */
+WCODEC_API uint64_t wcodec_search_scratch(const wcodec_search *job);
+
+/* Write the symbols of the path with the least sum of weight * (x - point)^2 + cost of every column, by the float32
+ * operations of wcodec/coding/trellis_search.py. x, weights (NULL: all 1): [rows][cols]. counts, sums [tables][entries]: NULL,
+ * or incremented by the number of symbols, and by their (x - (2 i + z0)) * 65536, cut to integers. */
+WCODEC_API void wcodec_trellis_search(const wcodec_search *job, const void *x, const void *weights, void *out,
+                                      uint64_t *counts, int64_t *sums, void *scratch);
 
 /* 1 when two arrays of `size` bytes are equal, else 0. */
 WCODEC_API int wcodec_same(const void *a, const void *b, uint64_t size);

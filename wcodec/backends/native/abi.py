@@ -6,7 +6,7 @@ import ctypes
 import importlib.metadata
 import sys
 from collections.abc import Iterator
-from ctypes import POINTER, Structure, c_float, c_int, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ class Grid(Structure):
     )  # fmt: skip
 
 
+class Search(Structure):
+    """wcodec_search."""
+
+    _fields_ = (
+        ("rows", c_uint64), ("cols", c_uint64), ("stride", c_uint64),
+        ("v", c_uint32), ("entries", c_uint32), ("first", c_int32), ("zero", c_uint32), ("bytes", c_uint32),
+        ("low", c_float), ("high", c_float), ("costs", c_void_p), ("shifts", c_void_p), ("classes", c_void_p),
+    )  # fmt: skip
+
+
 class Lattice(Structure):
     """wcodec_lattice."""
 
@@ -102,6 +112,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_quantise": (None, (POINTER(Grid), _P, _P, _I, _P)),
     "wcodec_round": (None, (_P, _N, _I, _P)),
     "wcodec_add": (c_int, (_P, _P, _N)),
+    "wcodec_search_scratch": (_N, (POINTER(Search),)),
+    "wcodec_trellis_search": (None, (POINTER(Search), _P, _P, _P, _P, _P, _P)),
     "wcodec_same": (c_int, (_P, _P, _N)),
 }
 

@@ -9,11 +9,12 @@ from wcodec.backends.native.abi import open_library
 from wcodec.backends.native.codebook import NativeCodebook
 from wcodec.backends.native.planes import NativePlanes
 from wcodec.backends.native.random import NativeRandom
+from wcodec.backends.native.search import NativeSearchVerbs
 from wcodec.backends.native.trellis import NativeTrellis
 
 
-class NativeBackend(NativeTrellis, NativePlanes, NativeCodebook, NativeRandom, Backend):
-    """C kernels; whatever they do not take goes to numpy. ``NativeTrellis`` brings the verbs of entropy coding, masks and floats with it."""
+class NativeBackend(NativeTrellis, NativePlanes, NativeCodebook, NativeRandom, NativeSearchVerbs, Backend):
+    """C kernels; whatever they do not take goes to numpy. ``NativeTrellis`` brings those of entropy coding, masks and floats with it."""
 
     name = "native"
 

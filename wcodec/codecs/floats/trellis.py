@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, storage_spec
+from wcodec.codecs.floats.trellis_encoder import LARGEST, PER_POINT, quantise
 from wcodec.codecs.integers.rans import Rans, wire
-from wcodec.codecs.integers.rans_encoder import order_of
 from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.codecs.params import flag, uint, uints
 from wcodec.coding.numbers import LOSSY
-from wcodec.coding.rans import Order, branches
 from wcodec.coding.tokens import Alphabet
-from wcodec.coding.trellis import F32, Lattice, Quantised, code, factors, search
-from wcodec.errors import Corrupt, EncodeError
+from wcodec.coding.trellis import Lattice, Quantised, factors
+from wcodec.errors import Corrupt
 from wcodec.types import DTYPES, Params, Part, Ref, Resource, Section, Spec, UInts
 
-LARGEST = 110
-"""Steps lie below 2 to this power, so that no product with factors is infinite."""
 POINTS = 64
 """Points that a section has at most."""
-PER_POINT = 256
-"""Parts of a lattice step that points are multiples of."""
 FUSED = Alphabet(trellis=True)
 """What tokens stand for when they are the symbols."""
-SCOPES = ("tensor", "rows", "columns")
-TILE = 1 << 17
-HEIGHT = 1024
-WIDTH = 256
-FAR = 65_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +67,13 @@ class Trellis(Codec):
     """Rounds floats to multiples of a step, even or odd ones as the trellis of every column demands.
 
     Options: the step, ``step`` or ``relative`` to the root mean square (0.5), between neighbours of the two lattices together; states
-    (32): 4 to 256; slope (0.37): squared steps that a bit is worth; steps: ``tensor``, ``rows`` or ``columns``; tile: (R, C) or "linear".
+    (32): 4 to 256; slope (0.37): squared steps that a bit is worth; steps: ``tensor``, ``rows`` or ``columns``; classes (4) of rows and
+    points (True): used at most, where they pay; tile: (R, C) or "linear"; rounds (2) of estimating code lengths.
     """
 
     name = "trellis"
     params = frozenset({"zero", "step", "wide", "rows", "columns", "points"})
-    options = frozenset({"step", "relative", "states", "slope", "steps", "tile"})
+    options = frozenset({"step", "relative", "states", "slope", "steps", "classes", "points", "tile", "rounds"})
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},
@@ -147,13 +137,13 @@ class Trellis(Codec):
         return found
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
-        return assemble(_quantise(approximable(x, spec, self.name), spec, options), spec, env)
+        return assemble(quantise(approximable(x, spec, self.name), spec, env, options), spec, env)
 
 
 def assemble(its: Quantised, spec: Spec, env: Env) -> Section:
     """Make the section that says what an encoder decided."""
     wide = its.symbols.itemsize > 1
-    coding: dict[str, Any] = {"trellis": its.v, "precision": its.precision} | ({"bits": its.bits} if its.bits else {})
+    coding: dict[str, Any] = {"trellis": its.v, "alphabet": its.alphabet}
     coding |= {"tile": its.tile} if its.tile else {}
     if its.classes is not None:
         coding["classes"] = (its.classes[0].reshape(-1, 1), its.classes[1], np.zeros(matrix_shape(spec)[1], np.uint8))
@@ -165,80 +155,3 @@ def assemble(its: Quantised, spec: Spec, env: Env) -> Section:
             params[name], parts[name] = True, smallest(codes, Spec.of("U8", codes.size), env)
     params |= {"points": list(its.points)} if its.points else {}
     return Section("trellis", params, parts)
-
-
-def tile_of(rows: int, cols: int) -> tuple[int, int] | None:
-    """Choose tiles of equal width for a matrix, or None when its columns are too short or too few for trellises of their own."""
-    if rows < 64 or cols < 128:
-        return None
-    high, groups = min(rows, HEIGHT), -(-cols // 128)
-    across = -(-groups // max(1, TILE // (128 * high)))
-    return high, 128 * -(-groups // across)
-
-
-def _quantise(x: F32, spec: Spec, options: Mapping[str, Any]) -> Quantised:
-    """Decide everything in the plainest way. Raises EncodeError."""
-    (rows, cols), states = matrix_shape(spec), options.get("states", 32)
-    if states not in (4, 8, 16, 32, 64, 128, 256):
-        raise EncodeError(f"states is {states}; there are 4, 8, 16, 32, 64, 128 and 256")
-    if "step" in options and "relative" in options:
-        raise EncodeError("step and relative exclude each other")
-    scope, tile = options.get("steps", "tensor"), options.get("tile", tile_of(rows, cols))
-    if scope not in SCOPES:
-        raise EncodeError(f"steps is {scope!r}; there are: {', '.join(SCOPES)}")
-    matrix, rms = x.reshape(rows, cols), _size(x, None)
-    asked = options["step"] if "step" in options else options.get("relative", 0.5) * (rms or 1)
-    if not 2.0**-149 <= asked < 2.0 ** (LARGEST - 1):
-        raise EncodeError(f"a step of {asked:g}")
-    step = np.float32(asked)
-    its = Quantised(np.empty(0, np.uint8), 0, step, int(states).bit_length() - 1, None if tile == "linear" else tile)
-    if scope == "rows":
-        its = replace(its, rows=code(_size(matrix, 1) / (rms or 1)))
-    if scope == "columns":
-        its = replace(its, columns=code(_size(matrix, 0) / (rms or 1)))
-    steps = step * factors(its.rows)[:, None] if its.rows is not None else np.full((1, 1), step)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
-        steps = steps * (np.float32(1) if its.columns is None else factors(its.columns))
-        u = np.where(steps > 0, matrix / steps, np.float32(0)).reshape(-1)
-    if not float(np.abs(u).max(initial=0)) < FAR:
-        raise EncodeError(f"values of {FAR} steps: the step is too small")
-    return _searched(u, order_of(spec.count, cols, {"tile": its.tile} if its.tile else {}), its, options.get("slope", 0.37))
-
-
-def _size(x: F32, axis: int | None) -> Any:
-    """Return the root mean square; 0 of nothing."""
-    return np.sqrt(np.square(x, dtype=np.float64).sum(axis) / max(1, x.size if axis is None else x.shape[axis]))
-
-
-def _searched(u: F32, order: Order, its: Quantised, slope: float) -> Quantised:
-    """Search twice: for the nearest symbols, then with the code lengths that those have."""
-    zero = int(np.abs(u).max(initial=0)) // 4 * 2 + 8
-    lengths = np.zeros((2, 2 * zero), np.float32)
-    u, symbols = np.append(u, np.float32(0)), np.zeros(u.size + 1, np.uint16)
-    for weight in (0, slope):
-        for columns in _columns(order):
-            symbols[columns] = search(u[columns], lengths, weight, its.v, zero)
-        key = branches(order, its.v, symbols[:-1]).astype(np.intp) * 2 * zero + symbols[:-1]
-        counts = np.bincount(key, minlength=4 * zero).reshape(2, -1) + 0.1
-        lengths = -np.log2(counts / counts.sum(1, keepdims=True)).astype(np.float32)
-    symbols = symbols[:-1]
-    low = min(int(symbols.min(initial=zero)), zero) // 2 * 2
-    symbols, zero = symbols - np.uint16(low), zero - low
-    if int(symbols.max(initial=zero)) < 256:
-        return replace(its, symbols=symbols.astype(np.uint8), zero=zero)
-    tail = np.sort(np.abs(symbols.astype(np.int64) - zero))[-1 - symbols.size // 1000]
-    return replace(its, symbols=symbols, zero=zero, bits=max(0, int(tail).bit_length() - 7))
-
-
-def _columns(order: Order) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield flat elements [rows, columns] of trellises that run down the columns; ``order.count`` where there are none."""
-    if order.block:
-        for at in range(0, order.count, order.block):
-            count = min(order.block, order.count - at)
-            element = at + np.arange(-(-count // order.width) * order.width)
-            yield np.where(element < at + count, element, order.count).reshape(-1, order.width)
-    else:
-        matrix = np.arange(order.count).reshape(-1, max(order.cols, 1))
-        for top in range(0, len(matrix), order.tile[0]):
-            for left in range(0, order.cols, WIDTH):
-                yield matrix[top : top + order.tile[0], left : left + WIDTH]

@@ -115,12 +115,12 @@ class Rans(Codec):
     """Stores integers as tokens of a static table.
 
     Options: precision (12), lanes (log2; by count), block (symbols), tile, bits (raw low bits), trellis (v), classes (map, rows, columns),
-    tables (a Tables and the part that holds it, shared by several sections).
+    tables (a Tables and the part that holds it, shared by several sections), alphabet (an Alphabet: what tokens stand for).
     """
 
     name = "rans"
     params = frozenset(PARAMS)
-    options = frozenset({"precision", "lanes", "block", "tile", "bits", "trellis", "classes", "tables"})
+    options = frozenset({"precision", "lanes", "block", "tile", "bits", "trellis", "classes", "tables", "alphabet"})
     examples = (
         {},
         {"precision": 8, "lanes": 0},
@@ -219,11 +219,11 @@ class Rans(Codec):
         order = order_of(spec.count, cols, options)
         context, parts = context_of(rows, cols, env, options)
         bits, trellis = options.get("bits", 0), options.get("trellis", 0)
-        alphabet = alphabet_of(x, bits, bool(trellis))
+        alphabet = options.get("alphabet") or alphabet_of(x, bits, bool(trellis))
         params: dict[str, Any] = {"precision": options.get("precision", 12)}
         params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
         params |= {"block": order.block // 128} if order.block else {"tile": list(order.tile)}
-        if alphabet.plain and x.itemsize == 1:
+        if alphabet in (Alphabet(), Alphabet(trellis=True)) and x.itemsize == 1:
             symbols = x
         else:
             symbols, raw, outliers, escaped = alphabet.split(x)

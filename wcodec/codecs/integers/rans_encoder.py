@@ -19,6 +19,8 @@ from wcodec.types import DTYPES, U8, U32, U64, Part, Spec, UInts
 
 BLOCK = 1 << 16
 """Symbols of a block, about: its 100 bytes are then 0.1 % of a BF16 tensor's. Decoders run two or four at once."""
+TRELLIS_BLOCK = 1 << 17
+"""Symbols of a block with a trellis, at most: a trellis costs bits to begin, too."""
 GUESSED = 1 << 20
 """Symbols from which room for their words is guessed: as many bytes as symbols nearly always suffice."""
 
@@ -30,6 +32,8 @@ def order_of(count: int, cols: int, options: Mapping[str, Any]) -> Order:
         lanes = 5 if count >= 8192 or "tile" in options else 2 if count >= 256 else 0
     if "tile" in options:
         return Order(count, cols, 1 << lanes, tile=options["tile"])
+    if "trellis" in options and "block" not in options:
+        options = {**options, "block": -(-count // max(1, -(-count // TRELLIS_BLOCK)))}
     several = 4 if count >= 4 * BLOCK else 2
     block = options.get("block") or -(-count // max(1, several * round(count / (several * BLOCK))))
     return Order(count, cols, 1 << lanes, block=-(-max(min(block, count), 1) // 128) * 128)
@@ -74,11 +78,9 @@ def add_alphabet(
         params["bits"] = alphabet.bits
         parts["rest"] = smallest(raw, Spec(DTYPES["U8" if alphabet.bits <= 8 else "U16"], (raw.size,)), env)
     if alphabet.escape >= 0:
-        elements = [order.elements(b)[1].astype(np.intp) for b in range(order.blocks)]
-        counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
-        by_element = np.zeros(escaped.size, np.uint32)
-        by_element[escaped.view(bool)] = outliers
-        stored = np.concatenate([by_element[at][escaped[at].view(bool)] for at in elements])
+        block, position = order.places(np.flatnonzero(escaped))
+        counts = np.bincount(block, minlength=order.blocks).astype(np.uint32)
+        stored = outliers[np.lexsort((position, block))]
         params |= {"escape": alphabet.escape, "outliers": outliers.size}
         parts["outliers"] = smallest(stored, Spec.of("U32", stored.size), env)
         parts["counts"] = smallest(counts, Spec.of("U32", counts.size), env)
