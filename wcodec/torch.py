@@ -13,6 +13,7 @@ import torch
 
 from wcodec.api.encoder import encode_tensors
 from wcodec.api.opened import Framework, Opened
+from wcodec.api.work import DEVICE
 from wcodec.errors import BackendUnavailable
 from wcodec.types import DTYPES, Limits, Spec, UInts
 
@@ -54,33 +55,44 @@ def _bytes(tensor: torch.Tensor) -> UInts:
     return found
 
 
-def torch_framework(device: Any = "cpu") -> Framework:
-    """Make the view of arrays that loads to a device."""
+def torch_framework(device: Any = "cpu", kernels: str = "auto") -> Framework:
+    """Make the view of arrays that loads to a device; kernels of a device's decode to tensors, on the cpu too."""
+    tensors = kernels in DEVICE
     where = torch.device(device)
 
-    def wrap(flat: UInts, spec: Spec) -> torch.Tensor:
+    def wrap(flat: Any, spec: Spec) -> torch.Tensor:
         dtype = torch_dtype(spec.dtype.name)
-        if not flat.size:
+        if not len(flat):
             return torch.empty(_shape(spec), dtype=dtype, device=where)
+        if isinstance(flat, torch.Tensor):
+            return flat.view(dtype).reshape(_shape(spec))
         tensor = torch.from_numpy(flat.view(np.uint8)).view(dtype).reshape(_shape(spec))
         return tensor if where.type == "cpu" else tensor.to(where)
 
-    def flat(out: Any, spec: Spec) -> UInts:
+    def flat(out: Any, spec: Spec) -> Any:
         want = torch_dtype(spec.dtype.name)
         if not isinstance(out, torch.Tensor) or out.dtype != want or tuple(out.shape) != _shape(spec):
             raise ValueError(f"out must be a tensor of {want} {list(_shape(spec))}")
-        if out.device.type != "cpu" or not out.is_contiguous():
-            raise ValueError("out must be contiguous and on the cpu")
-        return _bytes(out.detach()).view(spec.dtype.storage)
+        if out.device.type != where.type or not out.is_contiguous():
+            raise ValueError(f"out must be contiguous and on {where}")
+        return _bytes(out.detach()).view(spec.dtype.storage) if where.type == "cpu" and not tensors else _elements(out.detach())
 
     return Framework(wrap, flat)
+
+
+def _elements(tensor: torch.Tensor) -> torch.Tensor:
+    """View a contiguous tensor's memory as flat storage elements."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    flat = tensor.reshape(-1)
+    return flat.view(torch.int32) if tensor.dtype == torch.complex64 else flat.view(kinds[tensor.element_size()])
 
 
 def load_file(
     filename: str | Path, device: Any = "cpu", *, threads: int | None = None, kernels: str = "auto", limits: Limits | None = None
 ) -> dict[str, torch.Tensor]:
-    """Load all tensors of a ``.wcodec`` file to a device. Tied names share one tensor; all others own their memory."""
-    with Opened(filename, torch_framework(device), threads=threads, kernels=kernels, limits=limits, whole=True) as opened:
+    """Load all tensors of a ``.wcodec`` file to a device, which decodes them. Tied names share one tensor; all others own their memory."""
+    options: dict[str, Any] = {"threads": threads, "kernels": kernels, "limits": limits, "device": str(device), "whole": True}
+    with Opened(filename, torch_framework(device, kernels), **options) as opened:
         return opened.get_tensors()
 
 
