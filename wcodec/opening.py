@@ -22,7 +22,8 @@ def safe_open(
 ) -> Opened:
     """Open a ``.wcodec`` file for reading, with the calls of safetensors' ``safe_open``.
 
-    framework: ``np``/``numpy`` or ``pt``/``torch``/``pytorch``. device: where torch tensors are decoded. backend: how stored bytes are read; pread
+    framework: ``np``/``numpy`` or ``pt``/``torch``/``pytorch``. device: where torch tensors are decoded.
+    backend: how stored bytes are read; pread
     survives a file that is cut off while open. threads: for decoding, all cores by default. kernels: auto, numpy, native, torch or triton.
     limits: what the file may ask for. layers: stop after so many parts of tensors that are stored in
     layers (``sum``). Raises FormatError, LimitExceeded, OSError, ValueError.

@@ -123,7 +123,8 @@ def read_small(path: Any) -> Any:
 class Opened:
     """A ``.wcodec`` file opened for reading, as safetensors' ``safe_open`` (use ``wcodec.safe_open``).
 
-    layers: parts of a ``sum`` to decode, all by default. device: where arrays are decoded, and stay. whole: all of the file will be read, so that a small one is best read at once.
+    layers: parts of a ``sum`` to decode, all by default. device: where arrays are decoded, and stay.
+    whole: all of the file will be read, so that a small one is best read at once.
     Safe for many threads. Tensors own their memory and outlive the file. Every stored byte that is read is checked (XXH3-64).
     Raises FormatError (damage, newer version), LimitExceeded, OSError.
     """

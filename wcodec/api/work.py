@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from wcodec.backends import for_device, get_backend
@@ -64,6 +65,17 @@ def pieces(section: Section, spec: Spec, env: Env, size: int = PIECE) -> Iterato
     step *= max(1, size // step)
     for start in range(0, spec.count, step):
         yield start, min(start + step, spec.count)
+
+
+@contextmanager
+def together(env: Env, place: str) -> Iterator[None]:
+    """Let what is decoded inside the block be done as one batch of a device, whose end raises what is wrong."""
+    if env.near is None:
+        yield
+        return
+    backend: Any = env.backend
+    with backend.batch() as batch, batch.tape(place):
+        yield
 
 
 def ordered(pool: ThreadPoolExecutor | None, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

@@ -14,7 +14,7 @@ from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
 from wcodec.coding.uniform import Grid
-from wcodec.types import DTYPES
+from wcodec.types import DTYPES, DType
 
 COUNT = 3000
 Put = Callable[[Any], Any]
@@ -95,11 +95,7 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "rans_gather", "u2", gathered
     yield "unpack_bits", "u2", lambda b, put, out: b.unpack_bits(put(data), 11, 5, out)
     for sign in range(3):
-        yield (
-            "join_planes",
-            "u2",
-            lambda b, put, out, s=sign: b.join_planes(Planes(16, 7, s), put(half % 512), [put(data[:COUNT] % 128)], out),
-        )
+        yield "join_planes", "u2", _joined(Planes(16, 7, sign), half % 512, data[:COUNT] % 128)
     yield "join_tokens", "u4", tokens
     yield "gather", "u2", lambda b, put, out: b.gather(put(half[:256]), 1, put(data[:COUNT]), out)
     yield "place_gaps", "u4", gaps
@@ -110,4 +106,12 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "dequantise", "u2", dequantised
     yield "add_floats", "u4", summed
     for dtype in ("F16", "BF16"):
-        yield "round_floats", "u2", lambda b, put, out, d=dtype: b.round_floats(b.floats(put(floats)), DTYPES[d], out)
+        yield "round_floats", "u2", _rounded(floats, DTYPES[dtype])
+
+
+def _joined(split: Planes, symbols: Any, rest: Any) -> Case:
+    return lambda b, put, out: b.join_planes(split, put(symbols), [put(rest)], out)
+
+
+def _rounded(floats: Any, dtype: DType) -> Case:
+    return lambda b, put, out: b.round_floats(b.floats(put(floats)), dtype, out)
