@@ -105,16 +105,19 @@ def load(data: bytes, *, limits: Limits | None = None) -> dict[str, torch.Tensor
 def save_file(tensors: Mapping[str, torch.Tensor], filename: str | Path, metadata: Mapping[str, str] | None = None, **options: Any) -> None:
     """Encode tensors to a file; options are those of ``wcodec.encode`` (recipe, threads, force …). Overwrites, as safetensors does.
 
+    Tensors of a device are encoded on it.
     Raises ValueError for non-contiguous tensors and for tensors that share memory (use save_model for those).
     """
-    found = _storage(tensors)
+    options = _device(tensors) | {"force": True} | options
+    found = _storage(tensors, options)
     _refuse_shared(tensors)
-    encode_tensors(found, filename, metadata, **{"force": True} | options)
+    encode_tensors(found, filename, metadata, **options)
 
 
 def save(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None, **options: Any) -> bytes:
     """Encode tensors to bytes. Raises as save_file."""
-    found = _storage(tensors)
+    options = _device(tensors) | options
+    found = _storage(tensors, options)
     _refuse_shared(tensors)
     buffer = io.BytesIO()
     encode_tensors(found, buffer, metadata, **options)
@@ -138,8 +141,9 @@ def save_model(model: torch.nn.Module, filename: str | Path, metadata: Mapping[s
         owner = owners.setdefault(key, name) if tensor.numel() else name
         tied |= {name: owner} if owner != name else {}
     _refuse_shared({name: tensor for name, tensor in state.items() if name not in tied})
-    options = {"force": True} | options
-    encode_tensors(_storage({name: tensor.contiguous() for name, tensor in state.items()}), filename, metadata, tied=tied, **options)
+    options = _device(state) | {"force": True} | options
+    found = _storage({name: tensor.contiguous() for name, tensor in state.items()}, options)
+    encode_tensors(found, filename, metadata, tied=tied, **options)
 
 
 def load_model(
@@ -159,14 +163,22 @@ def load_model(
     return missing, unexpected
 
 
-def _storage(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[Spec, UInts]]:
-    """Return specs and storage elements. Raises ValueError for tensors that are not dense and contiguous."""
-    found: dict[str, tuple[Spec, UInts]] = {}
+def _device(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Return the device to encode on: that of all tensors, if they have one in common."""
+    devices = {str(tensor.device) for tensor in tensors.values()}
+    return {"device": devices.pop()} if len(devices) == 1 else {}
+
+
+def _storage(tensors: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> dict[str, tuple[Spec, Any]]:
+    """Return specs and storage elements, on the device that encodes. Raises ValueError for tensors that are not dense and contiguous."""
+    device, found = options.get("device", "cpu"), dict[str, tuple[Spec, Any]]()
+    there = device != "cpu" or options.get("kernels") in DEVICE
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided or not tensor.is_contiguous():
             raise ValueError(f"tensor {name!r} is not a contiguous dense tensor; call .contiguous() first")
         spec = spec_of(tensor)
-        found[name] = spec, _bytes(tensor.detach().cpu()).view(spec.dtype.storage)
+        flat = tensor.detach()
+        found[name] = spec, _elements(flat.to(device)) if there else _bytes(flat.cpu()).view(spec.dtype.storage)
     return found
 
 

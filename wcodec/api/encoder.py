@@ -170,7 +170,7 @@ def _encode_file(source: _Input, out: Path, job: _Job, progress: Progress | None
 
 
 def encode_tensors(
-    tensors: Mapping[str, tuple[Spec, UInts]],
+    tensors: Mapping[str, tuple[Spec, Any]],
     target: str | Path | BinaryIO,
     metadata: Mapping[str, str] | None = None,
     *,
@@ -187,6 +187,7 @@ def encode_tensors(
 ) -> list[TensorRow]:
     """Encode tensors in memory (name → spec and flat storage elements) to a file or buffer, in safetensors' order.
 
+    Storage elements that are tensors of ``device`` are encoded there; they are copied to the host for their digests.
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
     job = _Job(read_recipe(recipe, rules, importance_of(importance)), (), thread_count(threads), kernels, device, readback, force)
@@ -278,7 +279,10 @@ def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None)
             spec = source.spec(index)
             earlier = known.get((spec, digest), index) < index
             known[spec, digest] = min(index, known.get((spec, digest), index))
-            x = data if its.near is None else its.backend.from_host(data)
+            x = data
+            if its.near is not None:
+                there = source.there(index)
+                x = its.backend.from_host(data) if there is None else there
             coded = _Coded(index, spec, digest, x, stack)
             if not earlier:
                 found = job.recipe.encode(source.names[index], x, spec, its.leased(stack))
