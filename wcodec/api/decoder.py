@@ -49,6 +49,7 @@ def decode(
     include: Sequence[str] = (),
     threads: int | None = None,
     kernels: str = "auto",
+    device: str = "cpu",
     limits: Limits | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -56,12 +57,13 @@ def decode(
     """Decode a ``.wcodec`` file, or a folder of shards, to safetensors.
 
     The result is the source file byte for byte when it was encoded without loss and whole. Every tensor's digest is checked.
-    target: beside the source by default. include: globs of tensor names, all by default. The rest as in ``encode``.
+    target: beside the source by default. include: globs of tensor names, all by default. device: where to decode. The rest as
+    in ``encode``.
     Raises FormatError, LimitExceeded, FileExistsError, OSError; then no file was written.
     """
     began, path = time.perf_counter(), Path(source)
     with ExitStack() as stack:
-        found = open_shards(path, stack, threads=1, kernels=kernels, limits=limits)
+        found = open_shards(path, stack, threads=1, kernels=kernels, limits=limits, device=device)
         chosen = {name: [t for t in opened.offset_keys() if matches(t, include)] for name, opened in found.items()}
         if include and not any(chosen.values()):
             raise WcodecError(f"no tensor matches {', '.join(include)}", at=str(path))
@@ -125,7 +127,7 @@ def _write_tensors(opened: Opened, chosen: Sequence[str], writer: SafetensorsWri
         with ExitStack() as stack:
             out = stack.enter_context(opened.env.borrow(stop - start, opened.record(name).spec.dtype.storage))
             opened.decode_window(name, start, stop, out)
-            return stack.pop_all(), out
+            return stack.pop_all(), opened.env.backend.to_host(out)
 
     results = job.crew.ordered(work, windows, 2 * job.crew.threads * PIECE, lambda window: window[2] - window[1])
     for name in chosen:

@@ -23,7 +23,7 @@ from wcodec.api.opened import inside
 from wcodec.api.outcome import Outcome, judge, parts_digest
 from wcodec.api.report import EncodeReport, TensorRow
 from wcodec.api.sources import AllTensors, FileSource, MemorySource, Source
-from wcodec.api.work import make_env, pieces, thread_count
+from wcodec.api.work import make_env, pieces, thread_count, together
 from wcodec.codecs import Env, check, decode
 from wcodec.container import shards
 from wcodec.container.records import TensorRecord
@@ -57,6 +57,7 @@ def encode(
     include: Sequence[str] = (),
     threads: int | None = None,
     kernels: str = "auto",
+    device: str = "cpu",
     readback: bool = True,
     force: bool = False,
     progress: Progress | None = None,
@@ -67,12 +68,13 @@ def encode(
     ``GLOB=METHOD:options``, tried before the recipe. importance: of every weight (a checkpoint, or
     name → array), for methods that weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
-    kernels: auto, numpy or native. readback: decode every tensor again and compare before the file is finished.
+    kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
+    readback: decode every tensor again and compare before the file is finished.
     force: replace an existing target. progress: called with (bytes done, bytes in all); both grow by what methods read before they encode.
     Raises EncodeError, RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
     """
     path = Path(source)
-    job = _Job(read_recipe(recipe, rules, importance_of(importance)), include, thread_count(threads), kernels, readback, force)
+    job = _Job(read_recipe(recipe, rules, importance_of(importance)), include, thread_count(threads), kernels, device, readback, force)
     if indexes.is_folder(path):
         return _encode_folder(path, None if target is None else Path(target), job, progress)
     out = path.with_suffix(".wcodec") if target is None else Path(target)
@@ -88,15 +90,20 @@ class _Job:
     include: Sequence[str]
     threads: int
     kernels: str
+    device: str
     readback: bool
     force: bool
+
+    def env(self) -> Env:
+        """Make the environment in which tensors are encoded."""
+        return make_env(self.kernels, device=self.device)
 
     def prepare(self, sources: Mapping[str, Source], progress: Progress | None, size: int) -> int:
         """Let the recipe look at all tensors before the first is encoded; return the bytes it has read.
 
         How often methods read is for them to find out: so these bytes join those in all (size: of what is encoded) as they are read.
         """
-        env, seen = make_env(self.kernels), 0
+        env, seen = self.env().host, 0
 
         def advance(more: int) -> None:
             nonlocal seen
@@ -164,7 +171,7 @@ def _encode_file(source: _Input, out: Path, job: _Job, progress: Progress | None
 
 
 def encode_tensors(
-    tensors: Mapping[str, tuple[Spec, UInts]],
+    tensors: Mapping[str, tuple[Spec, Any]],
     target: str | Path | BinaryIO,
     metadata: Mapping[str, str] | None = None,
     *,
@@ -174,15 +181,17 @@ def encode_tensors(
     importance: str | Path | Mapping[str, Any] | None = None,
     threads: int | None = None,
     kernels: str = "auto",
+    device: str = "cpu",
     readback: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[TensorRow]:
     """Encode tensors in memory (name → spec and flat storage elements) to a file or buffer, in safetensors' order.
 
+    Storage elements that are tensors of ``device`` are encoded there; they are copied to the host for their digests.
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
-    job = _Job(read_recipe(recipe, rules, importance_of(importance)), (), thread_count(threads), kernels, readback, force)
+    job = _Job(read_recipe(recipe, rules, importance_of(importance)), (), thread_count(threads), kernels, device, readback, force)
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     source = MemorySource(tensors, names, tied or {})
     size = sum(spec.size for spec, _ in tensors.values())
@@ -234,8 +243,9 @@ class _Encoding:
     def __init__(self, source: Source, writer: ContainerWriter, job: _Job, crew: Crew) -> None:
         self.rows: list[TensorRow] = []
         self._source, self._writer, self._job, self._crew = source, writer, job, crew
-        self._env = make_env(job.kernels).within(writer.written_resource)
-        self._wide = self._env.spread(crew.map, crew.threads) if crew.threads > 1 else self._env
+        self._env = job.env().within(writer.written_resource)
+        alone = crew.threads == 1 or self._env.near is not None
+        self._wide = self._env if alone else self._env.spread(crew.map, crew.threads)
         self._known: dict[tuple[Spec, bytes], int] = {}
         self._first: dict[tuple[Spec, bytes], int] = {}
 
@@ -278,17 +288,23 @@ class _Encoding:
         name, spec = self._source.names[index], self._source.spec(index)
         env = self._wide if spec.size >= LARGE else self._env
         with ExitStack() as stack, inside(name):
-            data = self._source.read(index, env, stack)
+            data = self._source.read(index, env.host, stack)
             digest = blake3.blake3(data.view(np.uint8).data, max_threads=env.parallel).digest()
-            coded = _Coded(index, spec, digest, data, stack)
+            x = data if env.near is None else self._there(index, data)
+            coded = _Coded(index, spec, digest, x, stack)
             earlier = self._known.get((spec, digest), index)
             self._known[spec, digest] = min(index, earlier)
             if earlier >= index:
-                found = self._job.recipe.encode(name, data, spec, env.leased(stack))
+                found = self._job.recipe.encode(name, x, spec, env.leased(stack))
                 coded.section, coded.why = found.section, found.why
-                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, env)
+                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, env.host)
             coded.stack = stack.pop_all()
             return coded
+
+    def _there(self, index: int, data: UInts) -> Any:
+        """Return a tensor on the device: as it is there, or copied."""
+        found = self._source.there(index)
+        return self._env.backend.from_host(data) if found is None else found
 
     def _add(self, coded: _Coded) -> tuple[_Coded, TensorRecord] | None:
         """Write an encoded tensor, or a reference to the same bytes; return what is to be read back."""
@@ -310,24 +326,26 @@ class _Encoding:
 
     def _compare(self, written: Sequence[tuple[_Coded, TensorRecord]]) -> None:
         for coded, record in written:
-            with coded.stack, inside(self._source.names[coded.index]):
-                _compare(record, coded, self._wide if coded.spec.size >= LARGE else self._env)
+            name = self._source.names[coded.index]
+            with coded.stack, inside(name):
+                _compare(name, record, coded, self._wide if coded.spec.size >= LARGE else self._env)
 
 
-def _compare(record: TensorRecord, coded: _Coded, env: Env) -> None:
+def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env) -> None:
     """Decode a tensor from the unfinished file and compare it with the source; a lossy one by its digest. Raises EncodeError."""
 
     def same(window: tuple[int, int]) -> bool:
         start, stop = window
-        with env.borrow(stop - start, coded.data.dtype) as out:
-            decode(record.section, record.spec, env, start, stop, out)
+        with env.borrow(stop - start, coded.spec.dtype.storage) as out:
+            with together(env, name):
+                decode(record.section, record.spec, env, start, stop, out)
             return env.backend.same(out, coded.data[start:stop])
 
     check(record.section, record.spec, env)
     if record.lossless:
         good = all(env.workers(same, pieces(record.section, record.spec, env)))
     else:
-        good = parts_digest(record.section, record.spec, env) == record.digest
+        good = parts_digest(record.section, record.spec, env.host) == record.digest
     if not good:
         raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
 
