@@ -26,8 +26,8 @@ from wcodec.types import Spec
 
 ROOM, LEAST, MOST = 1 << 24, 1 << 12, 1 << 16
 """Elements of all samples together, and of one at least and at most."""
-OVERHEAD = 140
-"""Bytes of the manifest and of padding for a tensor, about."""
+OVERHEAD = 80
+"""Bytes of names and digests for a tensor, about: those of its sections are in its size."""
 ATTEMPTS = 8
 """Times that a file is encoded at most."""
 AIM = 0.998
@@ -52,7 +52,7 @@ class _Tensor:
     signal: float
 
     def options(self, weight: float) -> Options:
-        curves = [Curve(its.measure, its.low, its.high, its.snap) for its in self.ladders]
+        curves = [Curve(its.measure, its.low, its.high, its.snap, its.reach) for its in self.ladders]
         return Options(curves, self.lossless, weight)
 
 
@@ -99,30 +99,32 @@ class Plan:
 
     def choose(self) -> Recipe:
         """Return the recipe with a setting for every tensor. Raises EncodeError when the target is too small."""
+        if not self.attempt:
+            self._rungs = self._allocate()
         self.attempt += 1
-        if self.attempt == 1:
-            self._rungs = self._allocate()
-        elif self.attempt > ATTEMPTS:
-            if self._best is None:
-                raise self._impossible()
-            self._rungs = self._best[1]
-        elif abs(self._size - self.limit) > NEAR * self.limit:
-            self._rungs = self._allocate()
-        else:
-            self._rungs = self._adjust()
         settings = {name: self._method(name, rung) for name, rung in self._rungs.items()}
         settings |= {name: LOSSLESS for name in self.fixed if self.tensors[name].answers}
         return replace(self.recipe, text=f"{self.recipe.text}\n{self.target.text}", settings=settings)
 
     def accept(self, size: int, rows: Iterable[TensorRow]) -> bool:
-        """Tell whether files of this size will do; if not, learn from them."""
+        """Tell whether files of this size will do; if not, learn from them. Raises EncodeError when the target is too small."""
         fits = size <= self.limit
         if fits and (size >= (1 - UNDER) * self.limit or self.attempt > ATTEMPTS or self._finest()):
             return True
         if fits and (self._best is None or size > self._best[0]):
             self._best = size, self._rungs
         self._learn(size, {row.name: row for row in rows if row.alias is None})
-        return fits and self.attempt > 1 and _same(self._adjust(), self._rungs)
+        if self.attempt >= ATTEMPTS and self._best is None:
+            raise self._impossible()
+        now = self._rungs
+        self._rungs = self._next() if self.attempt < ATTEMPTS or self._best is None else self._best[1]
+        return fits and self.attempt > 1 and _same(self._rungs, now)
+
+    def _next(self) -> dict[str, Rung]:
+        """Return all rungs at another slope, or few other rungs where that suffices."""
+        far = abs(self._size - self.limit) > NEAR * self.limit
+        found = self._allocate() if far else self._rungs
+        return adjust(self.options, self._rungs, AIM * self.limit - self._size) if _same(found, self._rungs) else found
 
     def _allocate(self) -> dict[str, Rung]:
         room = AIM * self.limit - self.overhead - sum(self.fixed.values())
@@ -133,9 +135,6 @@ class Plan:
         if self._smallest() > self.limit:
             raise self._impossible()
         return {name: its.smallest() for name, its in self.options.items()}
-
-    def _adjust(self) -> dict[str, Rung]:
-        return adjust(self.options, self._rungs, AIM * self.limit - self._size)
 
     def notes(self) -> Iterator[str]:
         """Yield what the target made of the recipe's rules."""

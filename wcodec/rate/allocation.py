@@ -11,8 +11,6 @@ STEPS = 48
 """Halvings of the interval of slopes, at most."""
 FINE = 1e-4
 """Share of the bytes below which they count as spent."""
-SHIFT = 0.25
-"""Positions by which `adjust` moves: a quarter of a bit."""
 CLOSE = 16
 """Bytes that may be left over."""
 EXTREME = 400.0
@@ -51,14 +49,16 @@ def allocate(tensors: Mapping[str, Options], size: float, slope: float, workers:
         middle = (coarse + fine) / 2
         found = at(middle)
         coarse, fine, best = (middle, fine, found) if _total(found) <= size else (coarse, middle, best)
-    return _fill(tensors, best, at(fine), size), coarse
+    return adjust(tensors, best, size - _total(best)), coarse
 
 
 def adjust(tensors: Mapping[str, Options], rungs: Mapping[str, Rung], more: float) -> dict[str, Rung]:
-    """Spend so many bytes more, or less when negative, on as few tensors as a small move of each allows: the largest first."""
+    """Spend so many bytes more, or less when negative, on as few tensors as a small
+    move of each allows: the largest first.
+    """
     found = dict(rungs)
     for name in sorted(rungs, key=lambda name: (-rungs[name].size, name)):
-        its = tensors[name].near(rungs[name], rungs[name].size + more, SHIFT)
+        its = tensors[name].near(rungs[name], rungs[name].size + more)
         found[name] = its
         more -= its.size - rungs[name].size
         if 0 <= more <= CLOSE:
@@ -68,18 +68,3 @@ def adjust(tensors: Mapping[str, Options], rungs: Mapping[str, Rung], more: floa
 
 def _total(rungs: Mapping[str, Rung]) -> float:
     return sum(rung.size for rung in rungs.values())
-
-
-def _fill(tensors: Mapping[str, Options], rungs: dict[str, Rung], finer: Mapping[str, Rung], size: float) -> dict[str, Rung]:
-    """Take the finer rung wherever it still fits, where it saves most error for its bytes first."""
-    left = size - _total(rungs)
-
-    def worth(name: str) -> tuple[float, str]:
-        gain = tensors[name].weight * (rungs[name].error - finer[name].error)
-        return -gain / max(finer[name].size - rungs[name].size, 1e-9), name
-
-    for name in sorted((name for name in rungs if finer[name].size > rungs[name].size), key=worth):
-        more = finer[name].size - rungs[name].size
-        if more <= left:
-            rungs[name], left = finer[name], left - more
-    return rungs

@@ -33,13 +33,14 @@ class Curve:
     """A convex falling curve: size grows and squared error falls with the position, from ``low`` to ``high``.
 
     measure: called once for each multiple of SPACING that matters. snap: the next position not above a given one that a setting exists
-    for; None: all do. scale: bytes really used over those measured. start: where the search begins.
+    for. reach: how far `Options.near` may go. scale: bytes really used over those measured. start: where to search first.
     """
 
     measure: Measure
     low: float
     high: float
-    snap: Callable[[float], float] | None = None
+    snap: Callable[[float], float]
+    reach: float = 0.25
     scale: float = 1.0
     start: float = 3.0
     _points: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)
@@ -68,7 +69,7 @@ class Curve:
         left, right = self._vertex(k), self._vertex(k + 1)
         share = min(max((left - wanted) / (left - right), 0.0), 1.0) if left > right else 0.0
         position = self.low + (k + share) * SPACING
-        return self.rung(position if self.snap is None else max(self.snap(position), self.low))
+        return self.rung(max(self.snap(position), self.low))
 
     def rung(self, position: float) -> Rung:
         """Return what a position costs, between measured ones by cubic interpolation."""
@@ -111,16 +112,15 @@ class Options:
                 best = Rung(its.position, its.size, its.error, family)
         return best
 
-    def near(self, rung: Rung, size: float, shift: float) -> Rung:
-        """Return the finest rung of at most ``size`` bytes within so many positions of a given one, or the coarsest of those."""
+    def near(self, rung: Rung, size: float) -> Rung:
+        """Return the finest rung of at most ``size`` bytes within reach of a given one, or the coarsest of those."""
         if rung.position is None:
             return rung
         curve = self.curves[rung.family]
-        low, high = max(curve.low, rung.position - shift), min(curve.high, rung.position + shift)
+        low, high = max(curve.low, rung.position - curve.reach), min(curve.high, rung.position + curve.reach)
 
         def at(position: float) -> Rung:
-            snapped = position if curve.snap is None else min(max(curve.snap(position), curve.low), curve.high)
-            return replace(curve.rung(snapped), family=rung.family)
+            return replace(curve.rung(min(max(curve.snap(position), curve.low), curve.high)), family=rung.family)
 
         best = at(low)
         for _ in range(HALVINGS):

@@ -48,10 +48,14 @@ class Tensors(Protocol):
 
 
 class Ladder(ABC):
-    """The settings of a method for one tensor, from coarse (position ``low``) to fine (``high``)."""
+    """The settings of a method for one tensor, from coarse (position ``low``) to fine (``high``).
+
+    reach: how far a setting may be from the best one, for bytes that are left over.
+    """
 
     low: float
     high: float
+    reach: float = 0.25
 
     @abstractmethod
     def method(self, position: float) -> Method:

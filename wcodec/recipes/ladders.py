@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import floor, log2
+from math import ceil, floor, log2
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +29,7 @@ ROWS = 8
 TRADE = 0.1
 """Squared error in steps that a bit is worth where a uniform quantiser costs least, about: 2 ln 2 / 12."""
 LEVELS = 6
-"""Centroids for each level that so many bits have: with entropy coding, outer ones cost little."""
+"""Centroids for each level that so many bits have, rounded up: the price of a bit leaves the fewer the higher it is."""
 PRICE = 2.0
 """What a bit is worth, in mean squares, at 0 bits: 2 ln 2 times the error of entropy-coded scalars."""
 
@@ -127,7 +127,7 @@ class Values(Sampled):
     high = 9.0
 
     def made(self, position: float, importance: Importance | None) -> Method:
-        values = min(LARGEST, round(LEVELS * 2.0**position))
+        values = min(LARGEST, LEVELS << ceil(position))
         return WithCodec({**self.config, "values": values, "rate": PRICE * 4.0**-position / 2}, importance)
 
 
@@ -145,7 +145,7 @@ class Kept(Sampled):
 class Ranks(Ladder):
     """Ranks of a product of two matrices, 2^position."""
 
-    low = 0.0
+    low, reach = 0.0, 1.0
 
     def __init__(self, x: UInts, spec: Spec, env: Env, config: Mapping[str, Any]) -> None:
         self._config = {"codec": "lowrank", **config}
