@@ -143,5 +143,6 @@ def _summary(report: EncodeReport) -> str:
     changed = sum(not row.lossless for row in report.tensors)
     kept = "lossless" if not changed else f"lossy, {changed} of {len(report.tensors)} tensors changed"
     checked = "read back" if report.readback else "not read back"
-    rate = f"{percent(report.size, report.source_size)}, {report.bpw:.2f} bits per weight, {human(report.loaded)} once loaded"
-    return f"{sizes} ({rate}) in {report.seconds:.2f} s: {kept}, {checked}"
+    rate = f"{report.bpw:.3f} bits per weight, " if changed else ""
+    share = f"{percent(report.size, report.source_size)}, {rate}{human(report.loaded)} once loaded"
+    return f"{sizes} ({share}) in {report.seconds:.2f} s: {kept}, {checked}"
