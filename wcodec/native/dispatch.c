@@ -9,7 +9,8 @@
 
 /* Kernels of an instruction set that stand in files of its own. */
 #define WK_OWN(isa) \
-  .split = wk_split_##isa, .tokens = wk_tokens_##isa, .join = wk_join_##isa, .philox = wk_philox_##isa, .floats = &wk_floats_##isa
+  .split = wk_split_##isa, .tokens = wk_tokens_##isa, .join = wk_join_##isa, .philox = wk_philox_##isa, .floats = &wk_floats_##isa, \
+  .search = wk_search_##isa
 
 static const wk_kernels scalar = {.flight = 1, .mark = wk_mark_scalar, .gather = wk_gather_scalar, WK_OWN(scalar)};
 #if WK_X86

@@ -59,8 +59,14 @@ WK_INLINE uint32_t wk_trellises(const wcodec_job *job) { return job->block ? 4 *
 /* Write the tables of n symbols from element (of the window) on: context `classes`. */
 void wk_classes(const wcodec_job *job, uint64_t element, uint64_t n, uint8_t *table);
 
-/* Write the tables of a run of n known tokens, and step the trellises: state[0] is that of the first position. */
-void wk_trellis_run(const wcodec_job *job, uint8_t *state, const uint8_t *token, uint64_t n, uint8_t *table);
+/* The first table of the row that an element of the window is in: context `trellis`. */
+WK_INLINE uint32_t wk_first_table(const wcodec_job *job, uint64_t element) {
+  return job->map ? 2u * job->map[job->rows ? job->rows[(job->start + element) / job->cols] : 0] : 0;
+}
+
+/* Write the tables of a run of n known tokens of one row, and step the trellises: state[0] is that of the first position. */
+void wk_trellis_run(const wcodec_job *job, uint64_t element, uint8_t *state, const uint8_t *token, uint64_t n,
+                    uint8_t *table);
 
 /* ---- Decoding ---------------------------------------------------------------------------------------------------- */
 
@@ -71,24 +77,27 @@ typedef struct {
   const uint8_t *end;   /* end of the block's words */
   const uint8_t *limit; /* a vector group may start at or below */
   uint8_t *token;       /* where the next tokens go */
-  const uint8_t *table; /* tables of the next symbols (classes) */
+  uint8_t *table;       /* tables of the next symbols (classes), or where their z0 goes (trellis) */
   uint8_t *trellis;     /* trellises of the next symbols */
+  uint32_t width;       /* number of trellises after which they begin anew */
+  const uint32_t *first; /* where in the look-up the tables of every group begin (trellis) */
   int number;           /* of those decoded together */
   int bad;              /* rules broken so far */
   uint8_t tail[2 * WK_READ];
 } wk_stream;
 
-/* Constant for a call. step: bytes from the trellises of one group to the next. */
+/* Constant for a call. */
 typedef struct {
   const uint32_t *lut;
-  uint32_t precision, context, step;
+  uint32_t precision, context;
   uint8_t h0, h1;
 } wk_model;
 
 /* Make the next vector group safe: called when s->at > s->limit. */
 void wk_refill(wk_stream *s);
 
-/* Decode n symbols of a run: groups of 4 * lanes, the last one perhaps cut off. Exactly what the specification says. */
+/* Decode n symbols of a run: groups of 4 * lanes, the last one perhaps cut off, all of the first group's tables. Exactly
+ * what the specification says. */
 void wk_decode_scalar(wk_stream *s, const wk_model *m, uint32_t lanes, uint64_t n);
 
 /* ---- Encoding ---------------------------------------------------------------------------------------------------- */
@@ -126,6 +135,17 @@ typedef struct {
 
 void wk_open_book(wk_book *book, const void *centroids, uint32_t count, uint32_t bytes);
 
+/* ---- Trellises --------------------------------------------------------------------------------------------------- */
+
+/* Write what n symbols of `bytes` bytes from element `at` of the window on stand for; z0: of each. In the float mode that
+ * wk_exact_mode sets. */
+void wk_dequantise(const wcodec_lattice *lattice, const wcodec_job *job, uint64_t at, const void *symbols,
+                   uint32_t bytes, const uint8_t *z0, uint64_t n, void *out);
+
+/* Callers may run with subnormal numbers flushed to zero, or another rounding. Returns what wk_restore_mode takes. */
+uint64_t wk_exact_mode(void);
+void wk_restore_mode(uint64_t mode);
+
 /* ---- Random numbers ---------------------------------------------------------------------------------------------- */
 
 enum { WK_UNIFORM, WK_NORMAL, WK_DRAW };
@@ -144,6 +164,12 @@ typedef struct {
   const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes */
 } wk_philox;
 
+/* ---- Trellis search ---------------------------------------------------------------------------------------------- */
+
+/* wcodec_trellis_search for one number of states; scratch is aligned to WK_LINE. */
+typedef void (*wk_search)(const wcodec_search *job, const float *x, const float *weights, void *out, uint64_t *counts,
+                          int64_t *sums, uint8_t *scratch);
+
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 
 /* Float32 arithmetic; steps: one for all elements, or one each. */
@@ -155,6 +181,9 @@ typedef struct {
                    uint32_t bytes, void *out);
   void (*round)(const wk_f32 *x, uint64_t count, uint32_t kind, void *out);
   int (*add)(wk_f32 *total, const wk_f32 *part, uint64_t count);
+  /* Values of n symbols of a row; columns: factors of their columns, NULL: none. points: from that of 0 on. */
+  void (*lattice)(const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n, int32_t zero, const wk_f32 *points,
+                  uint32_t n_points, float step, const wk_f32 *columns, wk_f32 *out);
 } wk_floats;
 
 /* Kernels of an instruction set. */
@@ -190,6 +219,7 @@ typedef struct {
   /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
   uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
   const wk_floats *floats;
+  const wk_search *search; /* by v */
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -219,6 +249,7 @@ WK_PLANES(scalar)
 void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
+extern const wk_search wk_search_scalar[9], wk_search_avx2[9], wk_search_avx512[9];
 #if WK_X86
 void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);

@@ -110,5 +110,38 @@ static int add_any(wk_f32 *total, const wk_f32 *part, uint64_t count) {
   return most >= 0x7F800000;
 }
 
+/* Symbols of trellis.md; points: whether there are any, columns: whether they have factors. */
+WK_INLINE void lattice_run(const void *symbols, const int bytes, const uint8_t *z0, uint64_t n, int32_t zero,
+                           const int with_points, const wk_f32 *points, uint32_t n_points, float step,
+                           const int with_columns, const wk_f32 *columns, wk_f32 *out) {
+  for (uint64_t i = 0; i < n; i++) {
+    const int32_t u = bytes == 1 ? ((const uint8_t *)symbols)[i] : ((const wk_u16 *)symbols)[i];
+    const int32_t k = 2 * (u - zero) + z0[i];
+    float m = (float)k;
+    if (with_points) {
+      const uint32_t size = (uint32_t)(k < 0 ? -k : k), near = size <= n_points;
+      const float point = points[near ? size : 0];
+      m = near ? (k < 0 ? -point : point) : m;
+    }
+    out[i] = (with_columns ? step * columns[i] : step) * m;
+  }
+}
+
+static void lattice_any(const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n, int32_t zero,
+                        const wk_f32 *points, uint32_t n_points, float step, const wk_f32 *columns, wk_f32 *out) {
+#define RUN(b, p, c) lattice_run(symbols, b, z0, n, zero, p, points, n_points, step, c, columns, out)
+  if (bytes == 1 && !n_points) {
+    if (columns) RUN(1, 0, 1);
+    else RUN(1, 0, 0);
+  } else if (bytes == 1) {
+    if (columns) RUN(1, 1, 1);
+    else RUN(1, 1, 0);
+  } else {
+    if (columns) RUN(2, 1, 1);
+    else RUN(2, 1, 0);
+  }
+#undef RUN
+}
+
 #define WK_FLOATS_OF(isa) \
-  const wk_floats wk_floats_##isa = {dequantise_any, quantise_any, round_any, add_any};
+  const wk_floats wk_floats_##isa = {dequantise_any, quantise_any, round_any, add_any, lattice_any};
