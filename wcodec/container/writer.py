@@ -119,6 +119,10 @@ class ContainerWriter:
         self._usable = False
         return self._target.position
 
+    def size(self) -> int:
+        """Return the size that the file would have if it were closed now. Raises EncodeError [C-9]."""
+        return align(self._target.position) + len(self._packed()[0]) + Trailer.SIZE
+
     def abort(self) -> None:
         """Remove what was written; harmless after `close`."""
         self._usable = False
@@ -135,6 +139,15 @@ class ContainerWriter:
 
     def _finish(self) -> None:
         self._target.write(self._padding())
+        stored, compressed = self._packed()
+        trailer = Trailer(self._target.position, len(stored), self.minor, compressed)
+        trailer = Trailer(trailer.offset, trailer.length, trailer.minor, compressed, checksum(stored, trailer.head()))
+        self._target.write(stored)
+        self._target.write(trailer.pack())
+        self._target.commit()
+
+    def _packed(self) -> tuple[bytes, bool]:
+        """Return the manifest as it is stored, and whether it is compressed."""
         manifest = Manifest(
             names=list(self._names),
             records=self._records,
@@ -150,13 +163,7 @@ class ContainerWriter:
         except FormatError as e:
             raise EncodeError(e.message, rule=e.rule) from None
         smaller = zstdframe.compress(packed, LEVEL)
-        compressed = len(smaller) < len(packed)
-        stored = smaller if compressed else packed
-        trailer = Trailer(self._target.position, len(stored), self.minor, compressed)
-        trailer = Trailer(trailer.offset, trailer.length, trailer.minor, compressed, checksum(stored, trailer.head()))
-        self._target.write(stored)
-        self._target.write(trailer.pack())
-        self._target.commit()
+        return (smaller, True) if len(smaller) < len(packed) else (packed, False)
 
     def _check_name(self, name: str) -> None:
         if not self._usable:

@@ -8,6 +8,7 @@ from wcodec.recipes.base import Lossless, Method
 from wcodec.recipes.codebooks import GWK, PQ, BinQuant
 from wcodec.recipes.dropback import DropBack
 from wcodec.recipes.joint_rank_k import JointRankK
+from wcodec.recipes.ladders import Auto
 from wcodec.recipes.mpo import Mpo
 from wcodec.recipes.pruned import GatherScatter, NofM, Pruned
 from wcodec.recipes.trellis import Trellis
@@ -19,6 +20,7 @@ OWN: tuple[type[Method], ...] = (
     *(WFN, GWK, BinQuant, PQ),  # codebooks
     *(DropBack, Pruned, NofM, GatherScatter),  # sparse tensors
     *(JointRankK, Mpo),  # factors
+    Auto,
 )
 
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in OWN}

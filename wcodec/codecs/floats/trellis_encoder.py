@@ -67,7 +67,8 @@ class Settings:
         """Return a piece of the flat array in steps; 0 where the step is 0."""
         with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
             if self.rows is None and self.columns is None:
-                return np.divide(piece.of(x), self.step, dtype=np.float32)
+                whole: F32 = np.divide(piece.of(x), self.step, dtype=np.float32)
+                return whole
             row, column = np.divmod(piece.elements(), self.layout.cols)
             steps: F32 = np.full((1, 1), self.step, np.float32)
             steps = steps if self.rows is None else steps * factors(self.rows)[row]
