@@ -33,7 +33,7 @@ def place(rows, sections, FIELDS: tl.constexpr):
 @triton.jit
 def pointer(row, AT: tl.constexpr, ELEMENT: tl.constexpr, ALIGN: tl.constexpr):
     """Return a field as a pointer to elements that is a multiple of ALIGN bytes."""
-    return tl.multiple_of(tl.load(row + AT), ALIGN).to(tl.pointer_type(ELEMENT))
+    return tl.multiple_of(tl.load(row + AT).to(tl.pointer_type(ELEMENT)), ALIGN)
 
 
 @triton.jit
