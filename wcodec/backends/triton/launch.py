@@ -18,6 +18,8 @@ WARPS = 4
 WORDS = {1: tl.uint8, 2: tl.uint16, 4: tl.uint32, 8: tl.uint64}
 """Kernels' types of storage elements, by bytes. Tensors have torch's signed types: the same bits."""
 
+CODEBOOK_2, UNIFORM_3, SUM_2, RANS_3, SPARSE_2, GAPS_3, NM_2, GS_3, DRAW_2, BITMAP_2 = (tl.constexpr(1 << i) for i in range(2, 12))
+"""Flags of a section's status: rules that its bytes break."""
 Kernel: TypeAlias = tuple[str, Any, dict[str, str], dict[str, Any]]
 """A kernel to compile: name, function, types of its arguments, constants."""
 
@@ -74,11 +76,29 @@ def launch(kernel: Any, work: Iterable[Work]) -> None:
         kernel[(sections.numel(),)](rows, sections, **fixed, num_warps=WARPS, enable_fp_fusion=False)
 
 
+def before_tiles(kernel: Any, work: Sequence[Work]) -> list[torch.Tensor]:
+    """Run a kernel that counts something in every tile, its first field being where.
+
+    Returns for each section how many there are before each of its tiles, in all sections together: a scan of which the host learns nothing.
+    """
+    if not work:
+        return []
+    sizes = [item.programs for item in work]
+    totals = torch.empty(sum(sizes), dtype=torch.int32, device=_device(work[0]))
+    pieces = totals.split(sizes)
+    launch(kernel, [Work(item.programs, (piece, *item.fields), item.constants) for item, piece in zip(work, pieces, strict=True)])
+    return list((totals.cumsum(0) - totals).split(sizes))
+
+
+def _device(item: Work) -> torch.device:
+    return next(f.device for f in item.fields if isinstance(f, torch.Tensor))
+
+
 def _tables(items: Sequence[Work]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the rows [sections, 1 + fields], each beginning with its first program, and the section of every program."""
     first = [0, *accumulate(item.programs for item in items)]
     rows = [[at, *(signed(f.data_ptr() if isinstance(f, torch.Tensor) else f) for f in item.fields)] for at, item in zip(first, items, strict=False)]
-    device = next(f.device for f in items[0].fields if isinstance(f, torch.Tensor))
+    device = _device(items[0])
     programs = upload(np.array([item.programs for item in items], np.int64), device)
     numbers = torch.arange(len(items), dtype=torch.int32, device=device)
     return upload(np.array(rows, np.int64), device), torch.repeat_interleave(numbers, programs, output_size=first[-1])
