@@ -31,8 +31,8 @@ def _gather(row, first, WIDE: tl.constexpr, INDEX: tl.constexpr, VALUE: tl.const
         entry = tl.load(indices + first + at, mask=inside, other=0).to(tl.int32)
         place_of = entry
     bad = entry >= left(tl.load(row + 4), 0)
-    report(pointer(row, 8, tl.int32, 4), bad & inside, CODEBOOK_2)
     tl.store(out + first + at, tl.load(centroids + place_of, mask=inside & ~bad, other=0), mask=inside)
+    report(pointer(row, 8, tl.int32, 4), bad & inside, CODEBOOK_2)
 
 
 @triton.jit

@@ -42,14 +42,15 @@ def _join(row, block, RAW: tl.constexpr, ESCAPES: tl.constexpr, VALUE: tl.conste
         before = tl.load(scan + block) - tl.load(scan)
         rank = before + tl.cumsum(escaped.to(tl.int32), 0) - 1
         h = tl.where(escaped, tl.load(pointer(row, 11, tl.uint32, 4) + rank, mask=escaped & (rank < known), other=0), h)
-        after = before + tl.sum(escaped.to(tl.int32), axis=0)
-        if (after > known) | ((after != known) & (first + TILE >= tl.load(row + 2))):
-            tl.atomic_or(pointer(row, 13, tl.int32, 4), RANS_3)
     value = h << (bits + trellis) | (token & trellis)
     if RAW is not None:
         raw = tl.load(pointer(row, 4, RAW, ALIGN) + first + at, mask=inside, other=0).to(tl.uint32)
         value |= (raw & ((tl.full([], 1, tl.uint32) << bits) - 1)) << trellis
     tl.store(pointer(row, 3, VALUE, ALIGN) + first + at, value.to(VALUE), mask=inside)
+    if ESCAPES:
+        after = before + tl.sum(escaped.to(tl.int32), axis=0)
+        if (after > known) | ((after != known) & (first + TILE >= tl.load(row + 2))):
+            tl.atomic_or(pointer(row, 13, tl.int32, 4), RANS_3)
 
 
 @triton.jit
