@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import torch
 import triton
 import triton.language as tl
 
-from wcodec.backends.triton.launch import CODEBOOK_2, TILE, Work, kind, launch, left, place, pointer, report, tiles, variant
+from wcodec.backends.torch.calls import Call
+from wcodec.backends.torch.codebook import TorchCodebook
+from wcodec.backends.triton.launch import TILE, Work, flag, kind, launch, left, place, pointer, report, slot, tiles, variant
 
-Gather: TypeAlias = tuple[torch.Tensor, int, torch.Tensor, torch.Tensor]
+CODEBOOK_2 = flag("CODEBOOK-2")
 
 
 @triton.jit
@@ -47,15 +48,20 @@ def gather_kernel(rows, sections, WIDE: tl.constexpr, INDEX: tl.constexpr, VALUE
         _gather(row, first, WIDE, INDEX, VALUE, ALIGN, count)
 
 
-def gather_many(calls: Sequence[Gather], status: torch.Tensor) -> None:
-    """Look up (centroids, width, indices, out) each; ``CodebookVerbs.gather`` for many sections."""
-    launch(gather_kernel, [_work(*call, slot) for call, slot in zip(calls, status, strict=True)])
+class TritonCodebook(TorchCodebook):
+    """Codebooks by kernels."""
+
+    def gather_many(self, calls: Sequence[Call]) -> None:
+        """Look up the centroids of many sections."""
+        launch(gather_kernel, [_work(*call.arguments, slot(call)) for call in calls])
 
 
-def _work(centroids: torch.Tensor, width: int, indices: torch.Tensor, out: torch.Tensor, slot: torch.Tensor) -> Work:
+def _work(centroids: torch.Tensor, width: int, indices: torch.Tensor, out: torch.Tensor, status: torch.Tensor) -> Work:
     count, entries = out.numel(), centroids.numel() // width
     constants = {"WIDE": width > 1, "INDEX": kind(indices), "VALUE": kind(out)}
-    return Work(tiles(count), (indices, indices.numel(), centroids, entries, out, min(count, indices.numel() * width), width, slot), constants)
+    return Work(
+        tiles(count), (indices, indices.numel(), centroids, entries, out, min(count, indices.numel() * width), width, status), constants
+    )
 
 
 KERNELS = [

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
 
-from wcodec.backends.triton.launch import SUM_2, TILE, UNIFORM_3, Work, extent, kind, launch, left, place, pointer, report, tiles, variant
+from wcodec.backends.torch.calls import Call
+from wcodec.backends.torch.floats import TorchFloats
+from wcodec.backends.triton.launch import TILE, Work, extent, flag, kind, launch, left, place, pointer, report, slot, tiles, variant
 from wcodec.coding.uniform import Grid
 from wcodec.types import DType
 
-Dequantise: TypeAlias = tuple[Grid, int, torch.Tensor, torch.Tensor, int, int, DType, torch.Tensor]
-Quantise: TypeAlias = tuple[Grid, int, torch.Tensor, torch.Tensor, int, int, torch.Tensor]
+UNIFORM_3, SUM_2 = flag("UNIFORM-3"), flag("SUM-2")
 WIDE_COLS = 1 << 30
 """Columns from which on those of a tile do not fit 32 bits."""
 
@@ -44,6 +44,19 @@ def narrow(value, FORMAT: tl.constexpr):
     else:
         quiet = (bits >> 31).to(tl.uint64) << 63 | 0x7FF8000000000000 | (bits & 0x3FFFFF).to(tl.uint64) << 29
         return tl.where(size > 0x7F800000, quiet, value.to(tl.float64).to(tl.uint64, bitcast=True))
+
+
+@triton.jit
+def widen(x, FORMAT: tl.constexpr):
+    """Return the floats of these bits: float64 for F64, else float32, which all of the others are exact in."""
+    if FORMAT == "F64":
+        return x.to(tl.float64, bitcast=True)
+    elif FORMAT == "F32":
+        return x.to(tl.float32, bitcast=True)
+    elif FORMAT == "BF16":
+        return (x.to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    else:
+        return x.to(tl.float16, bitcast=True).to(tl.float32)
 
 
 @triton.jit
@@ -152,23 +165,33 @@ def round_kernel(rows, sections, FORMAT: tl.constexpr, VALUE: tl.constexpr, ALIG
         _round(row, first, FORMAT, VALUE, ALIGN, count)
 
 
-def dequantise_many(calls: Sequence[Dequantise], status: torch.Tensor) -> None:
-    """Write the values of (grid, start, symbols, steps, zero, levels, dtype, out) each; ``FloatVerbs.dequantise`` for many sections."""
-    launch(dequantise_kernel, [_values(*call, slot) for call, slot in zip(calls, status, strict=True)])
+class TritonFloats(TorchFloats):
+    """Quantisation, sums and rounding by kernels."""
+
+    def dequantise_many(self, calls: Sequence[Call]) -> None:
+        """Write step · (symbol − zero), rounded, for many sections."""
+        launch(dequantise_kernel, [_values(*call.arguments, slot(call)) for call in calls])
+
+    def quantise(self, grid: Grid, start: int, x: Any, steps: Any, zero: int, levels: int, out: Any) -> None:
+        """Write the symbols nearest to x / step, cut off at 0 and levels − 1; ``zero`` where the step is 0."""
+        launch(quantise_kernel, [_symbols(grid, start, x, steps, zero, levels, out)])
+
+    def add_floats_many(self, calls: Sequence[Call]) -> None:
+        """Add x to total for many sections."""
+        launch(add_kernel, [_sum(*call.arguments, slot(call)) for call in calls])
+
+    def round_floats_many(self, calls: Sequence[Call]) -> None:
+        """Round the float32 of many sections."""
+        launch(round_kernel, [_rounded(*call.arguments) for call in calls])
 
 
 def _values(
     grid: Grid, start: int, symbols: torch.Tensor, steps: torch.Tensor, zero: int, levels: int, dtype: DType, out: torch.Tensor,
-    slot: torch.Tensor,
+    status: torch.Tensor,
 ) -> Work:  # fmt: skip
     count = extent(symbols, out)
     constants = {**_shape(grid, steps), "SYMBOL": kind(symbols), "FORMAT": dtype.name, "VALUE": kind(out)}
-    return Work(tiles(count), (symbols, out, count, zero, levels, *_span(grid, start, count, steps), slot), constants)
-
-
-def quantise_many(calls: Sequence[Quantise]) -> None:
-    """Write the symbols of (grid, start, x, steps, zero, levels, out) each; ``FloatVerbs.quantise`` for many sections."""
-    launch(quantise_kernel, [_symbols(*call) for call in calls])
+    return Work(tiles(count), (symbols, out, count, zero, levels, *_span(grid, start, count, steps), status), constants)
 
 
 def _symbols(grid: Grid, start: int, x: torch.Tensor, steps: torch.Tensor, zero: int, levels: int, out: torch.Tensor) -> Work:
@@ -185,14 +208,12 @@ def _span(grid: Grid, start: int, count: int, steps: torch.Tensor) -> tuple[int 
     return steps, steps.numel(), grid.span(start, start + count)[0], start, max(grid.cols, 1), max(grid.group, 1), grid.stride
 
 
-def add_floats_many(calls: Sequence[tuple[torch.Tensor, torch.Tensor]], status: torch.Tensor) -> None:
-    """Add x to total, of (total, x) each; ``FloatVerbs.add_floats`` for many sections."""
-    launch(add_kernel, [Work(tiles(extent(*call)), (*call, call[0].numel(), slot)) for call, slot in zip(calls, status, strict=True)])
+def _sum(total: torch.Tensor, x: torch.Tensor, status: torch.Tensor) -> Work:
+    return Work(tiles(extent(total, x)), (total, x, x.numel(), status))
 
 
-def round_floats_many(calls: Sequence[tuple[torch.Tensor, DType, torch.Tensor]]) -> None:
-    """Round floats of (values, dtype, out) each; ``FloatVerbs.round_floats`` for many sections."""
-    launch(round_kernel, [Work(tiles(extent(x, out)), (x, out, x.numel()), {"FORMAT": dtype.name, "VALUE": kind(out)}) for x, dtype, out in calls])
+def _rounded(values: torch.Tensor, dtype: DType, out: torch.Tensor) -> Work:
+    return Work(tiles(extent(values, out)), (values, out, out.numel()), {"FORMAT": dtype.name, "VALUE": kind(out)})
 
 
 FORMATS = {"F64": tl.uint64, "F32": tl.uint32, "F16": tl.uint16, "BF16": tl.uint16}

@@ -8,9 +8,12 @@ from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
+
+from wcodec.backends.torch.calls import RULES, Call
 
 TILE = tl.constexpr(1024)
 """Elements of a program; a multiple of 8, so that the bits of a tile begin at a byte."""
@@ -18,8 +21,6 @@ WARPS = 4
 WORDS = {1: tl.uint8, 2: tl.uint16, 4: tl.uint32, 8: tl.uint64}
 """Kernels' types of storage elements, by bytes. Tensors have torch's signed types: the same bits."""
 
-CODEBOOK_2, UNIFORM_3, SUM_2, RANS_3, SPARSE_2, GAPS_3, NM_2, GS_3, DRAW_2, BITMAP_2 = (tl.constexpr(1 << i) for i in range(2, 12))
-"""Flags of a section's status: rules that its bytes break."""
 Kernel: TypeAlias = tuple[str, Any, dict[str, str], dict[str, Any]]
 """A kernel to compile: name, function, types of its arguments, constants."""
 
@@ -90,6 +91,12 @@ def before_tiles(kernel: Any, work: Sequence[Work]) -> list[torch.Tensor]:
     return list((totals.cumsum(0) - totals).split(sizes))
 
 
+def _field(value: int | torch.Tensor) -> int:
+    """Return the 64 bits of a field as a signed number."""
+    bits = value.data_ptr() if isinstance(value, torch.Tensor) else value
+    return (bits + 2**63) % 2**64 - 2**63
+
+
 def _device(item: Work) -> torch.device:
     return next(f.device for f in item.fields if isinstance(f, torch.Tensor))
 
@@ -97,22 +104,37 @@ def _device(item: Work) -> torch.device:
 def _tables(items: Sequence[Work]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the rows [sections, 1 + fields], each beginning with its first program, and the section of every program."""
     first = [0, *accumulate(item.programs for item in items)]
-    rows = [[at, *(signed(f.data_ptr() if isinstance(f, torch.Tensor) else f) for f in item.fields)] for at, item in zip(first, items, strict=False)]
+    rows = [
+        [at, *(signed(f.data_ptr() if isinstance(f, torch.Tensor) else f) for f in item.fields)]
+        for at, item in zip(first, items, strict=False)
+    ]
     device = _device(items[0])
     programs = upload(np.array([item.programs for item in items], np.int64), device)
     numbers = torch.arange(len(items), dtype=torch.int32, device=device)
     return upload(np.array(rows, np.int64), device), torch.repeat_interleave(numbers, programs, output_size=first[-1])
 
 
-def upload(x: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+def upload(x: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """Copy control data to a device without waiting for it."""
     found = torch.from_numpy(x)
     return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
 
 
-def signed(value: int) -> int:
-    """Return the 64 bits of a number as a signed one."""
-    return (value + 2**63) % 2**64 - 2**63
+def upload_all(arrays: Sequence[npt.NDArray[np.int64]], device: torch.device) -> list[torch.Tensor]:
+    """Copy numbers of many sections to a device, as one."""
+    sizes = [array.size for array in arrays]
+    return list(upload(np.concatenate([np.empty(0, np.int64), *arrays]), device).split(sizes))
+
+
+def slot(call: Call) -> torch.Tensor:
+    """Return the status word of a call."""
+    assert call.status is not None
+    return call.status
+
+
+def flag(rule: str) -> tl.constexpr:
+    """Return the bit of a status word that names a rule."""
+    return tl.constexpr(RULES[rule][0])
 
 
 def kind(x: torch.Tensor) -> tl.dtype:
@@ -130,7 +152,8 @@ def extent(*arrays: torch.Tensor) -> int:
 
 def tiles(count: int) -> int:
     """Return how many programs a section of ``count`` elements needs."""
-    return -(-count // TILE.value)
+    size: int = TILE.value
+    return -(-count // size)
 
 
 def variant(name: str, kernel: Any, **constants: Any) -> Kernel:

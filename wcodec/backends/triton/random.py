@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TypeAlias
 
 import numpy as np
 import torch
 import triton
 import triton.language as tl
 
+from wcodec.backends.torch.calls import Call
+from wcodec.backends.torch.random import TorchRandom
 from wcodec.backends.triton.floats import FORMATS, narrow
 from wcodec.backends.triton.launch import TILE, Work, kind, launch, left, place, pointer, upload, variant
 from wcodec.coding import philox
-from wcodec.types import DType
-
-Fill: TypeAlias = tuple[int, int, int, str, float, float, int, DType, torch.Tensor]
-Draw: TypeAlias = tuple[int, int, int, int, int, torch.Tensor]
 
 
 @triton.jit
@@ -68,44 +65,37 @@ def fill_kernel(rows, sections, SKIP: tl.constexpr, NORMAL: tl.constexpr, FORMAT
 
 @triton.jit
 def draw_kernel(rows, sections, SKIP: tl.constexpr, ALIGN: tl.constexpr):
-    """Section: out, count, seed, id, stream, start, threshold, number of ones."""
-    row, block = place(rows, sections, 9)
+    """Section: out, count, seed, id, stream, start, threshold."""
+    row, block = place(rows, sections, 8)
     first = block * TILE - SKIP
     at = tl.arange(0, TILE)
     inside = (at >= -first) & (at < left(tl.load(row + 2), first))
     kept = (words(row, tl.load(row + 6) + first) < tl.load(row + 7).to(tl.uint32)) & inside
     tl.store(pointer(row, 1, tl.uint8, ALIGN) + first + at, kept.to(tl.uint8), mask=inside)
-    tl.atomic_add(pointer(row, 8, tl.int64, 8), tl.sum(kept.to(tl.int32), axis=0).to(tl.int64))
 
 
-def philox_fill_many(calls: Sequence[Fill]) -> None:
-    """Write the numbers of (seed, id, stream, kind, scale, decay, start, dtype, out) each, rounded to the dtype.
+class TritonRandom(TorchRandom):
+    """Random numbers by kernels."""
 
-    ``RandomVerbs.philox_fill`` and ``FloatVerbs.round_floats`` for many sections in one pass.
-    """
-    launch(fill_kernel, [_fill(*call) for call in calls])
+    def philox_fill_many(self, calls: Sequence[Call]) -> None:
+        """Write the numbers of many sections."""
+        launch(fill_kernel, [_fill(*call.arguments) for call in calls])
+
+    def philox_draw_many(self, calls: Sequence[Call]) -> None:
+        """Write the drawn masks of many sections."""
+        launch(draw_kernel, [_draw(*call.arguments) for call in calls])
 
 
 def _fill(
-    seed: int, id: int, stream: int, how: str, scale: float, decay: float, start: int, dtype: DType, out: torch.Tensor
+    seed: int, id: int, stream: int, how: str, scale: float, decay: float, start: int, out: torch.Tensor, format: str = "F32"
 ) -> Work:  # fmt: skip
     reals = [int(np.float32(real).view(np.uint32)) for real in (scale, decay)]
-    constants = {"SKIP": start % 4, "NORMAL": how == "normal", "FORMAT": dtype.name, "VALUE": kind(out)}
+    constants = {"SKIP": start % 4, "NORMAL": how == "normal", "FORMAT": format, "VALUE": kind(out)}
     return Work(_tiles(start, out), (out, out.numel(), seed, id, stream, start, *reals, _normals(out.device)), constants)
 
 
-def philox_draw_many(calls: Sequence[Draw]) -> torch.Tensor:
-    """Write 1 where words are below the threshold, of (seed, id, stream, threshold, start, out) each, else 0; returns the ones of each.
-
-    ``RandomVerbs.philox_draw`` for many sections; the counts, int64, stay on the device.
-    """
-    ones = calls[0][-1].new_zeros(len(calls), dtype=torch.int64)
-    launch(draw_kernel, [_draw(*call, slot) for call, slot in zip(calls, ones, strict=True)])
-    return ones
-
-
-def _draw(seed: int, id: int, stream: int, threshold: int, start: int, out: torch.Tensor, slot: torch.Tensor) -> Work:
-    return Work(_tiles(start, out), (out, out.numel(), seed, id, stream, start, threshold, slot), {"SKIP": start % 4})
+def _draw(seed: int, id: int, stream: int, threshold: int, start: int, out: torch.Tensor) -> Work:
+    return Work(_tiles(start, out), (out, out.numel(), seed, id, stream, start, threshold), {"SKIP": start % 4})
 
 
 def _tiles(start: int, out: torch.Tensor) -> int:

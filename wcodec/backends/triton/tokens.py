@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import torch
 import triton
 import triton.language as tl
 
-from wcodec.backends.triton.launch import RANS_3, TILE, Work, before_tiles, extent, kind, launch, left, place, pointer, tiles, variant
+from wcodec.backends.torch.calls import Call
+from wcodec.backends.torch.entropy import TorchEntropy
+from wcodec.backends.triton.launch import TILE, Work, before_tiles, extent, kind, launch, left, place, pointer, slot, tiles, variant
+from wcodec.backends.triton.runs import Runs, check_runs
 from wcodec.coding.tokens import Alphabet
-
-Join: TypeAlias = tuple[Alphabet, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]
 
 
 @triton.jit
@@ -47,16 +47,12 @@ def _join(row, block, RAW: tl.constexpr, ESCAPES: tl.constexpr, VALUE: tl.conste
         raw = tl.load(pointer(row, 4, RAW, ALIGN) + first + at, mask=inside, other=0).to(tl.uint32)
         value |= (raw & ((tl.full([], 1, tl.uint32) << bits) - 1)) << trellis
     tl.store(pointer(row, 3, VALUE, ALIGN) + first + at, value.to(VALUE), mask=inside)
-    if ESCAPES:
-        after = before + tl.sum(escaped.to(tl.int32), axis=0)
-        if (after > known) | ((after != known) & (first + TILE >= tl.load(row + 2))):
-            tl.atomic_or(pointer(row, 13, tl.int32, 4), RANS_3)
 
 
 @triton.jit
 def join_tokens_kernel(rows, sections, RAW: tl.constexpr, ESCAPES: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
-    """Section: tokens, count, out, raw, trellis, escape, bits, base, zero, escapes before tiles, outliers, their count, status."""
-    row, block = place(rows, sections, 14)
+    """Section: tokens, count, out, raw, trellis, escape, bits, base, zero, escapes before tiles, outliers, their count."""
+    row, block = place(rows, sections, 13)
     count = left(tl.load(row + 2), block * TILE)
     if count >= TILE:
         _join(row, block, RAW, ESCAPES, VALUE, ALIGN, TILE)
@@ -64,29 +60,41 @@ def join_tokens_kernel(rows, sections, RAW: tl.constexpr, ESCAPES: tl.constexpr,
         _join(row, block, RAW, ESCAPES, VALUE, ALIGN, count)
 
 
-def join_tokens_many(calls: Sequence[Join], status: torch.Tensor) -> None:
-    """Turn (alphabet, tokens, raw, outliers, out) each into values; ``EntropyVerbs.join_tokens`` for many sections.
+class TritonTokens(TorchEntropy):
+    """Tokens by kernels."""
 
-    A status is RANS_3 unless there are as many outliers as escape tokens.
-    """
-    escaped = [i for i, call in enumerate(calls) if call[0].escape >= 0]
-    scans = dict(zip(escaped, before_tiles(escapes_kernel, [_count(*calls[i][:2]) for i in escaped]), strict=True))
-    launch(join_tokens_kernel, [_work(*call, scans.get(i), status[i]) for i, call in enumerate(calls)])
+    def _order_outliers_many(self, calls: Sequence[Call]) -> None:
+        checks = []
+        for call in calls:
+            alphabet, order, counts, tokens, outliers, out = call.arguments
+            if order.block:  # then blocks are runs of elements
+                out.copy_(outliers)
+                checks.append(
+                    Runs(tokens, order.block, counts, int(alphabet.trellis), alphabet.escape >> alphabet.trellis, "RANS-3", slot(call))
+                )
+            else:
+                TorchEntropy._order_outliers.one(self, call.status, *call.arguments)
+        check_runs(checks)
+
+    def join_tokens_many(self, calls: Sequence[Call]) -> None:
+        """Turn the tokens, raw bits and escaped values of many sections into values."""
+        escaped = [i for i, call in enumerate(calls) if call.arguments[0].escape >= 0]
+        scans = dict(zip(escaped, before_tiles(escapes_kernel, [_count(*calls[i].arguments[:2]) for i in escaped]), strict=True))
+        launch(join_tokens_kernel, [_work(*call.arguments, scans.get(i)) for i, call in enumerate(calls)])
 
 
 def _count(alphabet: Alphabet, tokens: torch.Tensor) -> Work:
-    return Work(max(1, tiles(tokens.numel())), (tokens, tokens.numel(), int(alphabet.trellis), alphabet.escape >> alphabet.trellis))
+    return Work(tiles(tokens.numel()), (tokens, tokens.numel(), int(alphabet.trellis), alphabet.escape >> alphabet.trellis))
 
 
 def _work(
-    alphabet: Alphabet, tokens: torch.Tensor, raw: torch.Tensor | None, outliers: torch.Tensor, out: torch.Tensor,
-    scan: torch.Tensor | None, slot: torch.Tensor,
-) -> Work:  # fmt: skip
-    count, plane = extent(tokens, out, *([] if raw is None else [raw])), tokens if raw is None else raw
-    trellis, scan, found = int(alphabet.trellis), slot if scan is None else scan, scan is not None
-    fields = [tokens, count, out, plane, trellis, alphabet.escape >> trellis, alphabet.bits, alphabet.base, int(alphabet.zero)]
-    constants = {"RAW": None if raw is None else kind(raw), "ESCAPES": found, "VALUE": kind(out)}
-    return Work(max(1, tiles(count)), (*fields, scan, outliers, outliers.numel(), slot), constants)
+    alphabet: Alphabet, tokens: torch.Tensor, raw: torch.Tensor | None, outliers: torch.Tensor, out: torch.Tensor, scan: torch.Tensor | None
+) -> Work:
+    count, trellis = extent(tokens, out, *([] if raw is None else [raw])), int(alphabet.trellis)
+    escapes = (0, 0, 0) if scan is None else (scan, outliers, outliers.numel())
+    values = (trellis, alphabet.escape >> trellis, alphabet.bits, alphabet.base, int(alphabet.zero))
+    constants = {"RAW": None if raw is None else kind(raw), "ESCAPES": scan is not None, "VALUE": kind(out)}
+    return Work(tiles(count), (tokens, count, out, 0 if raw is None else raw, *values, *escapes), constants)
 
 
 KERNELS = [
