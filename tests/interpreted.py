@@ -29,8 +29,12 @@ seeds = st.integers(0, 2**32)
 
 def tensor(x: Any) -> torch.Tensor:
     """Return the same bits as a tensor; floats stay floats."""
-    its = x.dtype if x.dtype.kind == "f" or x.itemsize == 1 else f"i{x.itemsize}"
-    return torch.from_numpy(np.array(x).view(its))
+    return view(np.array(x))
+
+
+def view(memory: Any) -> torch.Tensor:
+    """Return memory itself as a tensor of the same bits."""
+    return torch.from_numpy(memory.view(memory.dtype if memory.dtype.kind == "f" or memory.itemsize == 1 else f"i{memory.itemsize}"))
 
 
 def array(x: torch.Tensor) -> Any:
@@ -46,17 +50,12 @@ class Room:
         size = np.dtype(dtype).itemsize
         self.whole = np.full(count * size + 2 * GUARD + shift * size, UNTOUCHED, np.uint8)
         self.begin, self.end = GUARD + shift * size, GUARD + (shift + count) * size
-        self.out = tensor_of(self.whole[self.begin : self.end].view(dtype))
+        self.out = view(self.whole[self.begin : self.end].view(dtype))
 
     def holds(self, want: Any) -> bool:
         """Tell whether the result is this one and the guard as it was."""
         around = np.concatenate((self.whole[: self.begin], self.whole[self.end :]))
         return bool((around == UNTOUCHED).all()) and np.array_equal(array(self.out), want.view(f"u{want.itemsize}"))
-
-
-def tensor_of(memory: Any) -> torch.Tensor:
-    """View memory as a tensor of the same bits."""
-    return torch.from_numpy(memory.view(memory.dtype if memory.dtype.kind == "f" or memory.itemsize == 1 else f"i{memory.itemsize}"))
 
 
 def integers(rng: np.random.Generator, count: int, size: int) -> Any:
