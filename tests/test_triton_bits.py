@@ -83,7 +83,7 @@ def test_many_sections_in_a_launch() -> None:
                 TRITON.join_planes(split, tensor(symbol), [tensor(plane) for plane in rest], rooms[-1].out)
     assert all(room.holds(want) for room, want in zip(rooms, wants, strict=True))
     book, out = tensor(np.arange(5, dtype=np.uint16)), Room(2000, np.uint16).out
-    with pytest.raises(Corrupt, match="tensor 1.*CODEBOOK-2"):
+    with pytest.raises(Corrupt, match=r"tensor 1.*CODEBOOK-2"):
         with TRITON.batch() as batch:
             for i in range(3):
                 with batch.tape(f"tensor {i}"):

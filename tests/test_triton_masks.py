@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from interpreted import ORACLE, TRITON, Room, array, counts, integers, quick, seeds, tensor
 
 from wcodec.coding import masks
+from wcodec.coding.layouts import Bundles, Groups
 from wcodec.coding.numbers import LOSSY
 from wcodec.errors import Corrupt
 from wcodec.types import DTYPES, DType
@@ -105,3 +108,50 @@ def test_add_at(seed: int, count: int, share: float, dtype: DType) -> None:
     ORACLE.add_at(found, values, dtype, want)
     TRITON.add_at(tensor(found), tensor(values), dtype, room.out)
     assert room.holds(want)
+
+
+@quick
+@given(seeds, st.integers(1, 32), st.data(), st.sampled_from([(1, 3), (5, 1), (2, 7)]), st.integers(0, 70))
+def test_groups(seed: int, m: int, data: st.DataObject, around: tuple[int, int], length: int) -> None:
+    rng, n = np.random.default_rng(seed), data.draw(st.integers(1, m))
+    groups = Groups.of(n, m, 1, (around[0], length, around[1]))
+    found = rng.integers(0, min(groups.short, groups.kinds), groups.spec.count).astype(groups.spec.dtype.storage)
+    whole = found.reshape(around[0], groups.groups, around[1])[:, : groups.length // groups.m]
+    whole[:] = rng.integers(0, comb(groups.m, groups.n), whole.shape)
+    assert np.array_equal(array(TRITON.group_mask(tensor(found), groups)), ORACLE.group_mask(found, groups))
+    if found.size and found.itemsize == 4:
+        for at, value in ((0, comb(groups.m, groups.n)), (found.size - 1, groups.short if length % m else 2**32 - 1)):
+            damaged = found.copy()
+            damaged[at] = value
+            with pytest.raises(Corrupt, match="NM-2"):
+                TRITON.group_mask(tensor(damaged), groups)
+
+
+@quick
+@given(seeds, st.sampled_from([(1, 1), (4, 4), (4, 2), (8, 1)]), st.sampled_from([0, 1, 5, 64]), st.integers(0, 3), st.booleans())
+def test_bundles(seed: int, banks: tuple[int, int], cols: int, count: int, scattered: bool) -> None:
+    rng = np.random.default_rng(seed)
+    bundles = Bundles(*banks, count * banks[0] // banks[1], cols)
+    lanes = np.zeros((count, bundles.banks, bundles.high, bundles.steps), np.uint8)
+    each = rng.integers(0, max(1, cols // bundles.banks * bundles.high // bundles.high + 1), count).astype(np.uint32)
+    for b in range(count):  # every row keeps the same share of its bundle's groups, and so does every lane
+        each[b] -= each[b] % bundles.high
+        for row in range(bundles.high):
+            for g in range(each[b]):
+                for i in range(bundles.per_row):
+                    lane = (row * bundles.per_row + g * 0 + i) % bundles.banks
+                    lanes[b, lane, row, g % max(bundles.steps, 1)] = 1
+    kept = masks.from_bytes(lanes.reshape(-1))
+    size = bundles.high * bundles.steps
+    gaps = masks.to_gaps(kept, lanes.reshape(-1, size).sum(1, dtype=np.uint32) if size else np.zeros(0, np.uint32), size)
+    order = rng.permutation(bundles.rows).astype(np.uint32) if scattered else None
+    outcomes = []
+    for call in (
+        lambda: ORACLE.bundle_mask(gaps, each, bundles, order),
+        lambda: array(TRITON.bundle_mask(tensor(gaps), each, bundles, order)),
+    ):
+        try:
+            outcomes.append(call())
+        except Corrupt as error:
+            outcomes.append(error.rule)
+    assert np.array_equal(*outcomes)
