@@ -73,6 +73,15 @@ def test_dequantise(seed: int, window: tuple[Grid, int, int], kind: tuple[int, i
             TRITON.dequantise(grid, start, tensor(symbols), tensor(steps), zero, levels, dtype, room.out)
 
 
+@pytest.mark.parametrize("steps", [[0x80000000], [0, 0x80000000, 1, 0x80000001]])
+def test_signs_of_zeros(steps: list[int]) -> None:
+    its, symbols = np.array(steps, np.uint32).view(np.float32), np.arange(8, dtype=np.uint8)
+    want, room = np.empty(8, np.uint32), Room(8, np.uint32)
+    ORACLE.dequantise(Grid(len(steps), 1, 0), 0, symbols, its, 4, 8, DTYPES["F32"], want)
+    TRITON.dequantise(Grid(len(steps), 1, 0), 0, tensor(symbols), tensor(its), 4, 8, DTYPES["F32"], room.out)
+    assert room.holds(want)
+
+
 @quick
 @given(seeds, windows(), st.sampled_from([(1, 200, 100), (2, 60000, 3), (4, 2**24 + 5, 2**23)]))
 def test_quantise(seed: int, window: tuple[Grid, int, int], kind: tuple[int, int, int]) -> None:

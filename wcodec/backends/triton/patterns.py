@@ -32,8 +32,7 @@ from wcodec.backends.triton.launch import (
 )
 from wcodec.backends.triton.masks import clear, place_gaps, starts_of
 from wcodec.backends.triton.runs import Runs, check_runs
-from wcodec.coding.layouts import Bundles, Groups
-from wcodec.types import U32
+from wcodec.coding.layouts import Groups
 
 NM_2, GS_3 = flag("NM-2"), flag("GS-3")
 WIDEST = tl.constexpr(32)
@@ -121,8 +120,7 @@ class TritonPatterns(TorchMasks):
         place_gaps([(its, slot(call), *lane) for call, its, lane in zip(calls, starts, lanes, strict=True)], "GS-3")
         clear([call.arguments[4] for call in calls])
         sent = upload_all(places, self.device)
-        work = [_bundles(positions, its, slot(call), *call.arguments) for call, positions, its in zip(calls, found, sent, strict=True)]
-        launch(bundles_kernel, work)
+        launch(bundles_kernel, [_bundles(*pair) for pair in zip(found, sent, calls, strict=True)])
         check_runs(checks)
 
 
@@ -144,19 +142,10 @@ def _groups(bits: torch.Tensor, groups: Groups, out: torch.Tensor) -> Work:
     return Work(tiles(out.numel()), (Loose(bits), out, out.numel(), groups.m, groups.groups, groups.length, groups.inner))
 
 
-def _bundles(
-    positions: torch.Tensor,
-    places: Loose,
-    status: Loose,
-    gaps: torch.Tensor,
-    counts: U32,
-    bundles: Bundles,
-    order: U32 | None,
-    out: torch.Tensor,
-) -> Work:
-    del order
+def _bundles(positions: torch.Tensor, places: Loose, call: Call) -> Work:
+    _, counts, bundles, _, out = call.arguments
     shape = (counts.size * bundles.high, bundles.cols, bundles.banks, bundles.high, bundles.steps)
-    return Work(tiles(gaps.numel()), (positions, gaps.numel(), Loose(out), *shape, places, status))
+    return Work(tiles(positions.numel()), (positions, positions.numel(), Loose(out), *shape, places, slot(call)))
 
 
 KERNELS = [
