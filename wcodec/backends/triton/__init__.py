@@ -1,0 +1,1 @@
+"""The hot verbs as Triton kernels: one launch over the blocks of many sections, the same bytes as numpy (spec/gpu.md)."""

@@ -1,0 +1,118 @@
+"""Storage elements split into symbols and rest planes, and joined (spec/codecs/planes.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+import triton
+import triton.language as tl
+
+from wcodec.backends import Planes
+from wcodec.backends.triton.launch import TILE, Work, extent, kind, launch, left, place, pointer, tiles, variant
+
+Join: TypeAlias = tuple[Planes, torch.Tensor, Sequence[torch.Tensor], torch.Tensor]
+Split: TypeAlias = tuple[Planes, torch.Tensor]
+LAST, IN_SYMBOL = tl.constexpr(1), tl.constexpr(2)
+"""Where the sign goes (``coding.floats``)."""
+
+
+@triton.jit
+def _join(row, first, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBOL: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr, count):
+    WORD: tl.constexpr = tl.uint64 if VALUE.primitive_bitwidth == 64 else tl.uint32
+    rest = tl.load(row + 4).to(WORD)
+    at = tl.arange(0, TILE)
+    inside = at < count
+    low = tl.zeros([TILE], WORD)
+    for i in tl.static_range(PLANES):
+        low |= tl.load(pointer(row, 5 + i, tl.uint8, ALIGN) + first + at, mask=inside, other=0).to(WORD) << (8 * i)
+    low &= (tl.full([], 1, WORD) << rest) - 1
+    symbol = tl.load(pointer(row, 1, SYMBOL, ALIGN) + first + at, mask=inside, other=0).to(WORD)
+    if SIGN == IN_SYMBOL:
+        value = (symbol >> 1) << rest | low | symbol << (VALUE.primitive_bitwidth - 1)
+    else:
+        value = symbol << rest | low
+        if SIGN == LAST:
+            value = value.to(VALUE)
+            value = value >> 1 | value << (VALUE.primitive_bitwidth - 1)
+    tl.store(pointer(row, 2, VALUE, ALIGN) + first + at, value.to(VALUE), mask=inside)
+
+
+@triton.jit
+def join_kernel(rows, sections, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBOL: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
+    """Section: symbol, out, count, rest bits, the rest planes, lowest first."""
+    row, block = place(rows, sections, 5 + PLANES)
+    first = block * TILE
+    count = left(tl.load(row + 3), first)
+    if count >= TILE:  # nothing masked: whole vectors are loaded and stored
+        _join(row, first, SIGN, PLANES, SYMBOL, VALUE, ALIGN, TILE)
+    else:
+        _join(row, first, SIGN, PLANES, SYMBOL, VALUE, ALIGN, count)
+
+
+@triton.jit
+def _split(row, first, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBOL: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr, count):
+    rest = tl.load(row + 4).to(VALUE)
+    at = tl.arange(0, TILE)
+    inside = at < count
+    x = tl.load(pointer(row, 2, VALUE, ALIGN) + first + at, mask=inside, other=0)
+    top = x >> (VALUE.primitive_bitwidth - 1)
+    value = x << 1 | top if SIGN == LAST else x
+    symbol = value >> rest
+    if SIGN == IN_SYMBOL:
+        symbol = ((x << 1) >> 1 >> rest) << 1 | top
+    tl.store(pointer(row, 1, SYMBOL, ALIGN) + first + at, symbol.to(SYMBOL), mask=inside)
+    value &= (tl.full([], 1, VALUE) << rest) - 1
+    for i in tl.static_range(PLANES):
+        tl.store(pointer(row, 5 + i, tl.uint8, ALIGN) + first + at, (value >> (8 * i)).to(tl.uint8), mask=inside)
+
+
+@triton.jit
+def split_kernel(rows, sections, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBOL: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
+    """Section: as for ``join_kernel``, the other way round."""
+    row, block = place(rows, sections, 5 + PLANES)
+    first = block * TILE
+    count = left(tl.load(row + 3), first)
+    if count >= TILE:
+        _split(row, first, SIGN, PLANES, SYMBOL, VALUE, ALIGN, TILE)
+    else:
+        _split(row, first, SIGN, PLANES, SYMBOL, VALUE, ALIGN, count)
+
+
+def join_planes_many(calls: Sequence[Join]) -> None:
+    """Join (split, symbol, rest planes, out) each; ``PlaneVerbs.join_planes`` for many sections."""
+    launch(join_kernel, [_work(*call) for call in calls])
+
+
+def join_planes(split: Planes, symbol: torch.Tensor, rest: Sequence[torch.Tensor], out: torch.Tensor) -> None:
+    """Join symbols and rest planes into out."""
+    join_planes_many([(split, symbol, rest, out)])
+
+
+def split_planes_many(calls: Sequence[Split]) -> list[tuple[torch.Tensor, list[torch.Tensor]]]:
+    """Split elements of (split, x) each; ``PlaneVerbs.split_planes`` for many sections."""
+    found = []
+    for split, x in calls:
+        symbol = x.new_empty(x.numel(), dtype=torch.uint8 if split.bits - split.rest <= 8 else torch.int16)
+        found.append((symbol, [x.new_empty(x.numel(), dtype=torch.uint8) for _ in range(split.count)]))
+    launch(split_kernel, [_work(split, symbol, rest, x) for (split, x), (symbol, rest) in zip(calls, found, strict=True)])
+    return found
+
+
+def split_planes(split: Planes, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""
+    return split_planes_many([(split, x)])[0]
+
+
+def _work(split: Planes, symbol: torch.Tensor, rest: Sequence[torch.Tensor], x: torch.Tensor) -> Work:
+    count = extent(x, symbol, *rest)
+    constants = {"SIGN": split.sign, "PLANES": len(rest), "SYMBOL": kind(symbol), "VALUE": kind(x)}
+    return Work(tiles(count), (symbol, x, count, split.rest, *rest), constants)
+
+
+KERNELS = [
+    variant(f"{name} {bits} bits, sign {sign}", kernel, SIGN=sign, PLANES=planes, SYMBOL=tl.uint8, VALUE=value)
+    for name, kernel in (("join", join_kernel), ("split", split_kernel))
+    for bits, sign, planes, value in ((16, 0, 1, tl.uint16), (16, 2, 1, tl.uint16), (32, 1, 3, tl.uint32), (64, 0, 7, tl.uint64))
+]
