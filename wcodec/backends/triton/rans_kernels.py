@@ -10,13 +10,16 @@ matrix; in linear order it is one row. A *quad* is the next four symbols of ever
 import triton
 import triton.language as tl
 
+from wcodec.backends.triton.launch import place
+
 (
-    STATES, OFFSETS, WORDS, LUT, PRECISION, OUT, STATUS,
+    PROGRAM, STATES, OFFSETS, WORDS, LUT, PRECISION, OUT, STATUS,
     BLOCKS, COUNT, COLS, HIGH, WIDE, HEIGHT, ACROSS, WHOLE,
     START, MATRIX_COLS, CLASSES, ROWS, COLUMNS, MAP, TRELLIS, H0, H1,
-    BASE, ZERO, PACKED_SIZE, CENTROIDS, ENTRIES, WIDTH, PLANES,
-) = map(tl.constexpr, range(31))  # fmt: skip
-"""What the table says of a section, as int64: addresses, sizes and settings. PLANES is the first of eight addresses of rest planes."""
+    BASE, ZERO, PACKED_SIZE, CENTROIDS, ENTRIES, WIDTH,
+    PLANE0, PLANE1, PLANE2, PLANE3, PLANE4, PLANE5, PLANE6, PLANE7,
+) = map(tl.constexpr, range(39))  # fmt: skip
+"""What a row says of a section: addresses, sizes and settings."""
 FIELDS = tl.constexpr(40)
 
 NONE, CLASS, PARITY = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
@@ -98,7 +101,8 @@ def context_of(section, CONTEXT: tl.constexpr):
         rows, columns = address(section, ROWS, tl.uint8), address(section, COLUMNS, tl.uint8)
         some_rows, some_columns = tl.load(section + ROWS) != 0, tl.load(section + COLUMNS) != 0
         return rows, some_rows, columns, some_columns, address(section, MAP, tl.uint8), tl.load(section + CLASSES).to(tl.int32)
-    return tl.load(section + H0).to(tl.uint32), tl.load(section + H1).to(tl.uint32)
+    else:
+        return tl.load(section + H0).to(tl.uint32), tl.load(section + H1).to(tl.uint32)
 
 
 @triton.jit
@@ -172,12 +176,12 @@ def _decode_quad(x, cursor, bad, lut, words, end, precision, bit, below, tables,
 
 
 @triton.jit
-def epilogue_of(section, kind: tl.constexpr, EPILOGUE: tl.constexpr, REST_BITS: tl.constexpr):
+def epilogue_of(section, kind: tl.constexpr, EPILOGUE: tl.constexpr, REST_BITS: tl.constexpr, ALIGN: tl.constexpr):
     """Read what storing tokens needs."""
     if EPILOGUE == JOIN:
         planes = ()
         for i in tl.static_range((REST_BITS + 7) // 8):
-            planes = planes + (tl.multiple_of(address(section, PLANES + i, tl.uint8), 4),)
+            planes = planes + (tl.multiple_of(address(section, PLANE0 + i, tl.uint8), ALIGN),)
         return tl.load(section + BASE).to(tl.uint32), tl.load(section + ZERO) != 0, tl.load(section + PACKED_SIZE), planes
     else:
         entries = tl.load(section + ENTRIES)
@@ -189,8 +193,9 @@ def _joined(epilogue, token, element, mask, BITS: tl.constexpr, REST_BITS: tl.co
     """Join symbols with rest planes (spec/codecs/planes.md)."""
     base, zero, packed_size, planes = epilogue
     kind: tl.constexpr = tl.uint64 if BITS == 64 else tl.uint32
-    symbol = tl.where((token == 0) & zero, 0, token + base)
-    symbol = (symbol & (0xFF if BITS - REST_BITS <= 8 else 0xFFFF)).to(kind)
+    symbol = token.to(kind)
+    if BITS - REST_BITS > 8:  # narrower ones stand in the look-up in place of tokens
+        symbol = tl.where((token == 0) & zero, 0, (token + base) & 0xFFFF).to(kind)
     low = tl.zeros_like(symbol)
     whole: tl.constexpr = REST_BITS // 8 if IS_PACKED else (REST_BITS + 7) // 8
     for i in tl.static_range(whole):
@@ -214,7 +219,7 @@ def _joined(epilogue, token, element, mask, BITS: tl.constexpr, REST_BITS: tl.co
 
 @triton.jit
 def _store(
-    epilogue, out, a, b, c, d, element, lane, valid, mask, missing,
+    epilogue, out, a, b, c, d, element, valid, mask, missing,
     EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr,
 ):  # fmt: skip
     """Store a quad. element: of every symbol, [NB, W, 4]. Returns ``missing``, with lanes added whose token numbers no centroid."""
@@ -241,21 +246,21 @@ def _store(
 
 @triton.jit
 def rans_decode_kernel(
-    fields, places,
+    rows, sections,
     CONTEXT: tl.constexpr, TILED: tl.constexpr, HELD: tl.constexpr, W: tl.constexpr, NB: tl.constexpr,
-    EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr,
+    EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """Decode NB blocks of a section. fields: int64 [sections, FIELDS]; places: int32 [programs, 2], section and first block.
+    """Decode NB blocks of a section.
 
     HELD: every lane has four trellises, which stay in registers; else they stand in memory from one row to the next.
     """
-    section = fields + tl.load(places + 2 * tl.program_id(0)).to(tl.int64) * FIELDS
-    origin = tl.load(places + 2 * tl.program_id(0) + 1)
+    section, number = place(rows, sections, FIELDS)
+    origin = number.to(tl.int32) * NB
     block, lane = blocks_of(section, origin, NB), tl.arange(0, W)[None, :]
     kind: tl.constexpr = tl.uint64 if BITS == 64 else tl.uint32 if BITS == 32 else tl.uint16 if BITS == 16 else tl.uint8
-    out = tl.multiple_of(address(section, OUT, kind), 16)
+    out = tl.multiple_of(address(section, OUT, kind), ALIGN)
     lut, precision = address(section, LUT, tl.uint32), tl.load(section + PRECISION).to(tl.uint32)
-    context, epilogue = context_of(section, CONTEXT), epilogue_of(section, kind, EPILOGUE, REST_BITS)
+    context, epilogue = context_of(section, CONTEXT), epilogue_of(section, kind, EPILOGUE, REST_BITS, ALIGN)
 
     x = tl.load(address(section, STATES, tl.uint32) + block[:, None] * W + lane)
     offsets = address(section, OFFSETS, tl.uint32) + block
@@ -277,16 +282,15 @@ def rans_decode_kernel(
     kept = address(section, TRELLIS, tl.uint32) + ((origin + tl.arange(0, NB))[:, None] * per_row).to(tl.int64) * W + lane
     state, bad, missing = tl.zeros([NB, W], tl.uint32), tl.zeros([NB, W], tl.int1), tl.zeros([NB, W], tl.int1)
     j, piece, down, ahead = tl.arange(0, 4)[None, None, :], 0, 0, tl.zeros([], tl.int64)
-    for rests in tl.static_range(2):  # first the quads in which no lane rests, counting fours of elements, then the others
-        scale: tl.constexpr = 1 if rests else 4
-        row_skip = (tl.load(section + COLS) - tl.load(section + WIDE)) // scale
-        base = first if rests else tl.multiple_of(first, 4)
-        for _ in range(whole if rests else 0, most if rests else whole):
-            if rests:
+    for every in tl.static_range(4, 0, -3):  # quads in which no lane rests, counting elements in fours; then the others, one by one
+        row_skip = (tl.load(section + COLS) - tl.load(section + WIDE)) // every
+        base = first // every
+        for _ in range(0 if every == 4 else whole, whole if every == 4 else most):
+            if every == 4:
+                valid, mask = tl.full([NB, W], 4, tl.int32), tl.full([NB, W, 4], 1, tl.int1)
+            else:
                 valid = held_symbols(columns, height, piece, down, lane, W)
                 mask = j < valid[:, :, None]
-            else:
-                valid, mask = tl.full([NB, W], 4, tl.int32), tl.full([NB, W, 4], 1, tl.int1)
             if CONTEXT == PARITY and not HELD:
                 state = tl.load(kept + piece * W, mask=(tl.zeros([NB, W], tl.int32) + down) > 0, other=0)
             if TILED:
@@ -294,8 +298,8 @@ def rans_decode_kernel(
             else:
                 tables = tables_of_quad(context, row, col, cols, state, valid, CONTEXT)
             x, cursor, bad, a, b, c, d = _decode_quad(x, cursor, bad, lut, words, end, precision, bit, below, tables, valid, CONTEXT)
-            element = (base[:, None, None] + ahead * scale) + (4 * lane[:, :, None] + j)
-            missing = _store(epilogue, out, a, b, c, d, element, lane, valid, mask, missing, EPILOGUE, BITS, REST_BITS, SIGN, IS_PACKED)
+            element = every * (base + ahead)[:, None, None] + (4 * lane[:, :, None] + j)
+            missing = _store(epilogue, out, a, b, c, d, element, valid, mask, missing, EPILOGUE, BITS, REST_BITS, SIGN, IS_PACKED)
             if CONTEXT == PARITY:
                 state = next_states(context, state, a, b, c, d, valid)
                 if not HELD:
@@ -304,8 +308,8 @@ def rans_decode_kernel(
             if CONTEXT == CLASS and not TILED:
                 row, col = row + row_step, col + col_step
                 row, col = tl.where(col >= cols, row + 1, row), tl.where(col >= cols, col - cols, col)
-            ahead, piece, down = next_quad(ahead, piece, down, row_skip, per_row, 4 * W // scale, TILED)
-        ahead *= scale
+            ahead, piece, down = next_quad(ahead, piece, down, row_skip, per_row, 4 * W // every, TILED)
+        ahead *= every
     wrong = tl.where((x == 65536) & (cursor == end)[:, None], 0, 1) | tl.where(bad, 2, 0) | tl.where(missing, 4, 0)
     status = address(section, STATUS, tl.int32)
     tl.atomic_or(status + tl.zeros([NB, W], tl.int32), wrong, mask=wrong != 0)
