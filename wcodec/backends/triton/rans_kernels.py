@@ -99,18 +99,18 @@ def context_of(section, CONTEXT: tl.constexpr):
     """Read what choosing tables needs."""
     if CONTEXT == CLASS:
         rows, columns = address(section, ROWS, tl.uint8), address(section, COLUMNS, tl.uint8)
-        some_rows, some_columns = tl.load(section + ROWS) != 0, tl.load(section + COLUMNS) != 0
+        some_rows, some_columns = (tl.load(section + ROWS) != 0).to(tl.int32), (tl.load(section + COLUMNS) != 0).to(tl.int32)
         return rows, some_rows, columns, some_columns, address(section, MAP, tl.uint8), tl.load(section + CLASSES).to(tl.int32)
     else:
         return tl.load(section + H0).to(tl.uint32), tl.load(section + H1).to(tl.uint32)
 
 
 @triton.jit
-def _class_of(context, row, col, mask):
+def _class_of(context, row, col, held):
     rows, some_rows, columns, some_columns, tables, classes = context
-    of_row = tl.load(rows + row, mask=mask & some_rows, other=0).to(tl.int32)
-    of_column = tl.load(columns + col, mask=mask & some_columns, other=0).to(tl.int32)
-    return tl.load(tables + (of_row * classes + of_column), mask=mask, other=0).to(tl.uint32)
+    of_row = tl.load(rows + row, mask=held * some_rows > 0, other=0).to(tl.int32)
+    of_column = tl.load(columns + col, mask=held * some_columns > 0, other=0).to(tl.int32)
+    return tl.load(tables + (of_row * classes + of_column), mask=held > 0, other=0).to(tl.uint32)
 
 
 @triton.jit
@@ -123,13 +123,13 @@ def _next_element(row, col, cols):
 def tables_of_quad(context, row, col, cols, state, valid, CONTEXT: tl.constexpr):
     """Return the tables of a quad's four symbols. row, col: of every lane's first; state: of its four trellises, a byte each."""
     if CONTEXT == CLASS:
-        a = _class_of(context, row, col, valid > 0)
+        a = _class_of(context, row, col, (valid > 0).to(tl.int32))
         row, col = _next_element(row, col, cols)
-        b = _class_of(context, row, col, valid > 1)
+        b = _class_of(context, row, col, (valid > 1).to(tl.int32))
         row, col = _next_element(row, col, cols)
-        c = _class_of(context, row, col, valid > 2)
+        c = _class_of(context, row, col, (valid > 2).to(tl.int32))
         row, col = _next_element(row, col, cols)
-        return a, b, c, _class_of(context, row, col, valid > 3)
+        return a, b, c, _class_of(context, row, col, (valid > 3).to(tl.int32))
     elif CONTEXT == PARITY:
         return state & 1, (state >> 8) & 1, (state >> 16) & 1, (state >> 24) & 1
     else:

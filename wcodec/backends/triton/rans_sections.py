@@ -17,7 +17,7 @@ KINDS = {"none": kernels.NONE.value, "classes": kernels.CLASS.value, "trellis": 
 Fields: TypeAlias = dict[str, int]
 """Fields of a row by name."""
 LANES = (1, 4, 32)
-INTERPRETED_THREADS = 2048
+INTERPRETED_THREADS = 256
 """The interpreter takes as long for few lanes as for many."""
 
 
