@@ -8,7 +8,7 @@ import numpy as np
 from golden_cases import ENV, GOOD, Builder, good, raw
 
 from wcodec.codecs import CODECS
-from wcodec.codecs.sparse import add
+from wcodec.coding.numbers import add
 from wcodec.types import DTYPES, Resource, Section, Spec
 
 

@@ -140,7 +140,7 @@ class Recount:
     def sparse(self, place: Place, env: Env) -> Facts:
         """Count; kept, fraction: of the mask's elements."""
         its, kept = mask_spec(place.spec), 0
-        for low, high in runs(0, its.count):
+        for low, high in runs(0, its.count, env):
             kept += positions(place.section.parts["mask"], its, env, low, high)[1].size
             self.advance(high - low)
         if kept != place.section.params["kept"]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from wcodec.backends.numpy.entropy import EntropyVerbs
 from wcodec.backends.numpy.floats import FloatVerbs
 from wcodec.backends.numpy.masks import MaskVerbs
+from wcodec.backends.numpy.memory import MemoryVerbs
 from wcodec.backends.numpy.random import RandomVerbs
 
 
-class Backend(MaskVerbs, EntropyVerbs, RandomVerbs, FloatVerbs):
+class Backend(MemoryVerbs, MaskVerbs, EntropyVerbs, RandomVerbs, FloatVerbs):
     """The numpy backend: reference for all others. ``EntropyVerbs`` brings those of planes and codebooks with it.
 
     Arrays are one-dimensional and contiguous; callers have checked sizes and ranges. What a file can still get wrong, the verbs

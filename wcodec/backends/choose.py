@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from functools import cache
+from importlib import import_module
 
 from wcodec.backends.base import Backend
 from wcodec.backends.native import NativeBackend, load
 from wcodec.errors import BackendUnavailable
 
-NAMES = ("numpy", "native")
+NAMES = ("numpy", "native", "torch", "triton")
 
 
 @cache
@@ -36,11 +37,28 @@ def _best() -> Backend:
     return _numpy()
 
 
-def get_backend(name: str = "auto") -> Backend:
-    """Return a backend: ``numpy``, ``native`` or the best one (``auto``, which WCODEC_BACKEND overrides).
+@cache
+def _on_device(name: str, device: str) -> Backend:
+    """Load a backend of tensors, which alone imports torch."""
+    try:
+        made: Backend = import_module(f"wcodec.backends.{name}").load(device, _native_or_numpy())
+    except ImportError as error:
+        raise BackendUnavailable(f"the {name} backend needs {error.name or name}, which is not installed") from None
+    return made
 
-    Raises BackendUnavailable when this machine cannot run the one asked for.
+
+def _native_or_numpy() -> Backend:
+    native = _native()
+    return native if isinstance(native, NativeBackend) else _numpy()
+
+
+def get_backend(name: str = "auto", device: str = "cpu") -> Backend:
+    """Return a backend: ``numpy``, ``native`` or the best one (``auto``, which WCODEC_BACKEND overrides); ``torch`` or ``triton``.
+
+    device: of the tensors that the last two work on. Raises BackendUnavailable when this machine cannot run the one asked for.
     """
+    if name in ("torch", "triton"):
+        return _on_device(name, device)
     if name == "auto":
         name = os.environ.get("WCODEC_BACKEND") or "auto"
     if name == "auto":

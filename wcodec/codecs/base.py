@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from types import TracebackType
@@ -16,12 +16,14 @@ import numpy.typing as npt
 from wcodec.backends import Backend
 from wcodec.container.fields import check_requires
 from wcodec.errors import Corrupt, LimitExceeded, UnknownCodec
-from wcodec.types import U8, U32, DType, Part, Ref, Resource, Section, Spec, UInts
+from wcodec.types import U8, U32, DType, Part, Ref, Resource, Section, Spec, Stream, UInts
 
 MAX_DEPTH = 8
 MAX_PARTS = 256
 LARGE = 1 << 22
 """Bytes of memory worth giving back when it is too small for what is asked."""
+FAR = 1 << 31
+"""Elements of an array from which on one section is too large for indices on a device."""
 RANKED = 1 << 20
 """Elements of a mask between two for which the number kept before them is known."""
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -51,6 +53,7 @@ class Env:
     decoded: bytes that sections may still decode to (``Limits``). workers: map over independent pieces of one tensor.
     layers: parts of a ``sum`` that are decoded; None: all.
     lease: gives back, when closed, the memory that encoded sections stand in; without one it is theirs for good.
+    near: where the backend's arrays are on a device, the environment on the cpu; None: it is this one.
     """
 
     backend: Backend
@@ -61,13 +64,25 @@ class Env:
     parallel: int = 1
     lease: ExitStack | None = None
     layers: int | None = None
+    near: Env | None = None
     _arrays: dict[Hashable, UInts] = field(default_factory=dict, init=False)
     _free: dict[int, list[U8]] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
-    def borrow(self, count: int, dtype: np.dtype[Any]) -> Loan:
-        """Lend an uninitialised array; memory is reused, so that decoding touches few fresh pages."""
-        return Loan(self, count, dtype)
+    @property
+    def host(self) -> Env:
+        """The environment for what must be numbers in Python: tables, offsets, counts; itself unless it is one of a device."""
+        return self.near or self
+
+    def borrow(self, count: int, dtype: np.dtype[Any]) -> AbstractContextManager[UInts]:
+        """Lend an uninitialised array; memory is reused, so that decoding touches few fresh pages (torch does so by itself)."""
+        return Loan(self, count, dtype) if self.near is None else nullcontext(self.backend.empty(count, dtype))
+
+    @contextmanager
+    def bytes(self, stream: Stream, start: int, stop: int) -> Iterator[U8]:
+        """Lend stored bytes, checked, as an array of the backend. Raises Corrupt [C-13], Truncated."""
+        with stream.read(start, stop) as data:
+            yield self.backend.from_host(data)
 
     def take(self, size: int) -> U8:
         """Return uninitialised bytes for a section to keep, reused once the lease ends."""
@@ -102,7 +117,7 @@ class Env:
 
     def within(self, resource: Callable[[int], Resource]) -> Env:
         """Return this environment for a file with these resources; memory and limits stay shared."""
-        return self._with(resource=resource)
+        return self._with(resource=resource, near=None if self.near is None else self.near.within(resource))
 
     def _with(self, **changes: Any) -> Env:
         other = replace(self, **changes)
@@ -123,11 +138,12 @@ class Env:
             known = self._arrays.get(key)
         if known is None:
             resource = self.resource(part.index) if isinstance(part, Ref) else part
-            known = decode_all(resource.section, resource.spec, self)
+            with self.backend.at_once():  # others will use it
+                known = decode_all(resource.section, resource.spec, self)
             with self._lock:
                 known = self._arrays.setdefault(key, known)
-        if known.size != spec.count:
-            raise Corrupt(f"a resource of {known.size} elements is not {spec}", rule="C-23")
+        if len(known) != spec.count:
+            raise Corrupt(f"a resource of {len(known)} elements is not {spec}", rule="C-23")
         return known
 
 
@@ -153,6 +169,8 @@ class Codec(ABC):
 
     name: on the wire, its spec page and its file. params: those that its page names. since: first minor version.
     exact: decoded bits are fully determined by those of the parts. lossless: encode keeps every bit. max_parts: cap on parts (C-22).
+    host: why decoding runs on the cpu even for a device; empty where a device decodes. whole: a device decodes all for any window.
+    host_encode: why encoding does, unless it gives sections that a device encodes.
     options: names of the encoder's options; None: the signature of ``encode`` says. examples: options that tests and fixtures exercise.
     """
 
@@ -162,6 +180,9 @@ class Codec(ABC):
     exact: ClassVar[bool] = True
     lossless: ClassVar[bool] = True
     max_parts: ClassVar[int] = MAX_PARTS
+    host: ClassVar[str] = ""
+    host_encode: ClassVar[str] = "its search runs in numpy"
+    whole: ClassVar[bool] = False
     options: ClassVar[frozenset[str] | None] = None
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
@@ -185,11 +206,15 @@ class Codec(ABC):
         """Tell whether encode takes arrays of this dtype."""
         return True
 
-    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int, kept: int = 0) -> tuple[int, U32]:
         """Return the kept elements of a mask before start, and ascending positions less start of those in start … stop − 1.
 
-        A mask keeps the elements whose BOOL byte is not zero. The window has at most 2^30 elements.
+        A mask keeps the elements whose BOOL byte is not zero. The window has at most 2^30 elements, on a device all; kept: how many
+        there have to be in all, which a device must know. Raises Corrupt [SPARSE-2] there when there are not.
         """
+        if env.near is not None:
+            with decoded(section, spec, env, 0, spec.count) as mask:
+                return 0, env.backend.byte_positions(mask, kept)
         first, before = start // RANKED * RANKED, 0
         if first:
             if "before" not in section.memo:
@@ -262,16 +287,33 @@ def decode(part: Part, spec: Spec, env: Env, start: int, stop: int, out: UInts) 
     if start == stop and spec.count:
         return
     if isinstance(part, Ref | Resource):
-        out[:] = env.shared(part, spec)[start:stop]
+        env.backend.copy(env.shared(part, spec)[start:stop], out)
     else:
         assert isinstance(part, Section)
-        find(part, env).decode(part, spec, env, start, stop, out)
+        codec = find(part, env)
+        if env.near is None:
+            codec.decode(part, spec, env, start, stop, out)
+        else:
+            _decode_there(codec, part, spec, env, start, stop, out)
+
+
+def _decode_there(codec: Codec, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+    """Decode on a device, whose verbs know no numbers that they have decoded: windows that need such are cut from the whole array."""
+    if codec.host or (spec.count >= FAR and codec.max_parts == MAX_PARTS):
+        with decoded(section, spec, env.host, start, stop) as found:
+            env.backend.load(found.view(np.uint8), out)
+    elif codec.whole and (start, stop) != (0, spec.count):
+        with env.borrow(spec.count, spec.dtype.storage) as all_of_it:
+            codec.decode(section, spec, env, 0, spec.count, all_of_it)
+            env.backend.copy(all_of_it[start:stop], out)
+    else:
+        codec.decode(section, spec, env, start, stop, out)
 
 
 def decode_all(part: Part, spec: Spec, env: Env) -> UInts:
     """Decode a checked section to a new flat array of storage elements."""
-    out = np.empty(spec.count, spec.dtype.storage)
-    decode(part, spec, env, 0, out.size, out)
+    out = env.backend.empty(spec.count, spec.dtype.storage)
+    decode(part, spec, env, 0, spec.count, out)
     return out
 
 
@@ -302,12 +344,12 @@ def decoded(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Abstract
     return find(part, env).lend(part, spec, env, start, stop) if isinstance(part, Section) else _decoded(part, spec, env, start, stop)
 
 
-def positions(part: Part, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+def positions(part: Part, spec: Spec, env: Env, start: int, stop: int, kept: int = 0) -> tuple[int, U32]:
     """Return what ``Codec.positions`` does of a checked mask, a section or a resource."""
     if isinstance(part, Ref | Resource):
         part = (env.resource(part.index) if isinstance(part, Ref) else part).section
     assert isinstance(part, Section)
-    return find(part, env).positions(part, spec, env, start, stop)
+    return find(part, env).positions(part, spec, env, start, stop, kept)
 
 
 def cut(before: int, found: U32, start: int, stop: int) -> tuple[int, U32]:

@@ -24,8 +24,6 @@ from wcodec.types import DTYPES, Part, Ref, Resource, Section, Spec, UInts
 
 LARGEST = 1 << 16
 """Centroids of the largest codebook, and elements of the widest one's entries."""
-PIECE = 1 << 16
-"""Indices that are decoded before they are looked up, about: they stay in the second-level cache."""
 RULE = "CODEBOOK-1"
 EXTREME = 2.0**60
 """Weights above, or all below its inverse, are not for sums of float32 squares."""
@@ -249,14 +247,14 @@ def _decode_span(section: Section, book: Book, env: Env, start: int, stop: int, 
         first, last = row * book.per_row, (row + rows) * book.per_row
     else:
         first, last = row * book.per_row + low // book.entry, row * book.per_row - (-high // book.entry)
-    if (last - first) * book.entry == out.size:
+    if (last - first) * book.entry == len(out):
         return _look_up(section, book, env, first, last, out)
-    with env.borrow((last - first) * book.entry, out.dtype) as whole:
+    with env.borrow((last - first) * book.entry, book.centroids.dtype.storage) as whole:
         _look_up(section, book, env, first, last, whole)
         if rows:
-            out.reshape(rows, book.cols)[:] = whole.reshape(rows, -1)[:, : book.cols]
+            env.backend.copy(whole.reshape(rows, -1)[:, : book.cols], out.reshape(rows, book.cols))
         else:
-            out[:] = whole[low % book.entry :][: out.size]
+            env.backend.copy(whole[low % book.entry :][: len(out)], out)
 
 
 def _look_up(section: Section, book: Book, env: Env, first: int, last: int, out: UInts) -> None:
@@ -267,7 +265,7 @@ def _look_up(section: Section, book: Book, env: Env, first: int, last: int, out:
         w = wire(part, book.indices)
         if w.kind == "none" and w.order.block and w.alphabet.plain and first % unit == 0 and (last % unit == 0 or last == w.order.count):
             return _join(part, book, env, first, last, centroids, out)
-    step = max(unit, PIECE // unit * unit)
+    step = max(unit, env.backend.piece // unit * unit)
     cuts = [first, *range((first // step + 1) * step, last, step), last]
     for begin, end in pairwise(cuts):
         # Never straight from stored bytes: a file that changes must not change an index after its check.
@@ -291,8 +289,8 @@ def _centroids(section: Section, book: Book, env: Env) -> UInts:
     part = section.parts["centroids"]
     if isinstance(part, Ref | Resource):
         return env.shared(part, book.centroids)
-    found = section.memo.get("centroids")
+    found: UInts | None = section.memo.get(("centroids", env.backend))
     if found is None:
-        found = section.memo["centroids"] = base.decode_all(part, book.centroids, env)
-    assert isinstance(found, np.ndarray)
+        with env.backend.at_once():  # other windows will use them
+            found = section.memo["centroids", env.backend] = base.decode_all(part, book.centroids, env)
     return found

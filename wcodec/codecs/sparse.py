@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import lcm
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from wcodec.codecs import base
 from wcodec.codecs.base import F64, Codec, Env, Expected
@@ -30,6 +29,7 @@ class Sparse(Codec):
     name = "sparse"
     params = frozenset({"kept", "delta"})
     options = frozenset({"fill", "mask", "values", "delta"})
+    whole: ClassVar[bool] = True
 
     def suits(self, spec: Spec) -> bool:
         return holds(spec.dtype)
@@ -49,20 +49,22 @@ class Sparse(Codec):
         return min(lcm(*units), max(1, spec.count))
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        for low, high in runs(start, stop):
+        for low, high in runs(start, stop, env):
             self._decode_run(section, spec, env, low, high, out[low - start : high - start])
 
     def _decode_run(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
         kept, fill = section.params["kept"], section.parts.get("fill")
-        before, found = base.positions(section.parts["mask"], mask_spec(spec), env, start, stop)
-        after = before + found.size
+        before, found = base.positions(section.parts["mask"], mask_spec(spec), env, start, stop, kept)
+        after = before + len(found)
         if after > kept or (stop == spec.count and after != kept):
             raise Corrupt(f"the mask keeps {after} elements up to element {stop}, there are {kept} values", rule="SPARSE-2")
         if fill is not None:
             base.decode(fill, spec, env, start, stop, out)
         with base.decoded(section.parts["values"], Spec(spec.dtype, (kept,)), env, before, after) as values:
-            kept_values = add(out[found], values, spec.dtype) if section.params.get("delta") else values
-            env.backend.scatter(found, kept_values, out, fill is None)
+            if section.params.get("delta"):
+                env.backend.add_at(found, values, spec.dtype, out)
+            else:
+                env.backend.scatter(found, values, out, fill is None)
 
     def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
         fill, found = section.parts.get("fill"), np.zeros(stop - start)
@@ -71,7 +73,7 @@ class Sparse(Codec):
         if fill is not None:
             found[:] = base.bound(fill, spec, env, start, stop)
         values = Spec(spec.dtype, (section.params["kept"],))
-        for low, high in runs(start, stop):
+        for low, high in runs(start, stop, env):
             before, kept = base.positions(section.parts["mask"], mask_spec(spec), env, low, high)
             found[kept + np.int64(low - start)] = base.bound(section.parts["values"], values, env, before, before + kept.size)
         return found
@@ -118,18 +120,8 @@ def _mask_of(x: UInts, filled: UInts | None, spec: Spec, env: Env, mask: Any) ->
 def all_positions(mask: Part, spec: Spec, env: Env) -> U32:
     """Return all positions that a mask keeps, of an array of fewer than 2^32 elements."""
     its = mask_spec(spec)
-    found = [base.positions(mask, its, env, low, high)[1] + np.uint32(low) for low, high in runs(0, its.count)]
+    found = [base.positions(mask, its, env, low, high)[1] + np.uint32(low) for low, high in runs(0, its.count, env)]
     return np.concatenate(found)
-
-
-def add(a: UInts, b: UInts, dtype: DType) -> UInts:
-    """Add floats: in float32, rounded to the dtype once more; F64 in float64. NaNs become the quiet one without sign and payload."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if dtype.name == "F64":
-            wide: npt.NDArray[np.float64] = a.view("<f8") + b.view("<f8")
-            return np.where(np.isnan(wide), np.float64("nan"), wide).view(dtype.storage)
-        total = to_float32(a, dtype) + to_float32(b, dtype)
-        return from_float32(np.where(np.isnan(total), np.float32("nan"), total), dtype)
 
 
 def difference(a: UInts, b: UInts, dtype: DType) -> UInts:

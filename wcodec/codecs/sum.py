@@ -56,11 +56,12 @@ class Sum(Codec):
         with ExitStack() as stack:
             f32 = np.dtype(np.uint32)
             total = out if spec.dtype.name == "F32" else stack.enter_context(env.borrow(stop - start, f32))
-            total[:] = 0
+            env.backend.fill(total, 0)
+            floats = env.backend.floats(total)
             for i in range(count):
                 with base.decoded(section.parts[str(i)], _layer(spec), env, start, stop) as layer:
-                    env.backend.add_floats(total.view(np.float32), layer.view(np.float32))
-            env.backend.round_floats(total.view(np.float32), spec.dtype, out)
+                    env.backend.add_floats(floats, env.backend.floats(layer))
+            env.backend.round_floats(floats, spec.dtype, out)
 
     def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
         its, found, total = _layer(spec), np.zeros(stop - start), np.zeros(stop - start)

@@ -30,6 +30,14 @@ def from_gaps(gaps: UInts, counts: U32, block: int, out: U32) -> bool:
     return not bool((inside >= block).any())
 
 
+def count(positions: U32, count: int, block: int) -> U32:
+    """Count the positions in every block of the first ``count`` elements."""
+    edges = np.arange(-(-count // block) + 1, dtype=np.uint64) * np.uint64(block)
+    edges = np.minimum(edges, 2**32 - 1).astype(np.uint32)  # of one dtype with positions, or numpy copies them
+    counts: U32 = np.diff(np.searchsorted(positions, edges)).astype(np.uint32)
+    return counts
+
+
 def to_gaps(positions: U32, counts: U32, block: int) -> U32:
     """Return the gaps of ascending positions: the inverse of ``from_gaps``."""
     ends = np.cumsum(counts, dtype=np.int64)

@@ -44,6 +44,16 @@ def from_float32(values: npt.NDArray[np.float32], dtype: DType) -> UInts:
         return values.astype(FLOATS[dtype.name]).view(dtype.storage)
 
 
+def add(a: UInts, b: UInts, dtype: DType) -> UInts:
+    """Add floats: in float32, rounded to the dtype once more; F64 in float64. NaNs become the quiet one without sign and payload."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype.name == "F64":
+            wide: npt.NDArray[np.float64] = a.view("<f8") + b.view("<f8")
+            return np.where(np.isnan(wide), np.float64("nan"), wide).view(dtype.storage)
+        total = to_float32(a, dtype) + to_float32(b, dtype)
+        return from_float32(np.where(np.isnan(total), np.float32("nan"), total), dtype)
+
+
 def check_subnormals() -> None:
     """Raise BackendUnavailable when this thread's float32 arithmetic loses subnormal numbers: decoded bits would depend on that."""
     tiny = np.array([1], np.uint32).view(np.float32)

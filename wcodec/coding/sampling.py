@@ -51,21 +51,23 @@ def is_noise(plane: U8) -> bool:
     return bits / max(seen.size, 1) >= 8 - 0.015 - 250 / max(seen.size, 1)
 
 
-def choose_split(x: UInts, widest: int) -> tuple[int, int, int]:
+def choose_split(x: UInts, widest: int, size: int | None = None) -> tuple[int, int, int]:
     """Choose how floats split by the entropy of a sample: what costs next to nothing belongs to the rest.
 
-    widest: bits of the widest symbol considered, without the sign. Returns rest bits, place of the sign (as in ``Planes``) and the
+    widest: bits of the widest symbol considered, without the sign. size: elements in all, when x is a sample already.
+    Returns rest bits, place of the sign (as in ``Planes``) and the
     highest symbol of the sample.
     """
     bits, seen = 8 * x.itemsize, sample(x)
+    size = size or x.size
     # Counts of [upper bits without the sign, sign]; merging neighbours takes a mantissa bit away.
     upper = seen >> x.dtype.type(bits - 1 - widest)
     counts = np.bincount(upper, minlength=2 << widest).reshape(2, -1).T
     best = (float("inf"), 0, 0, 0)
     for width in range(widest, max(widest - 3, 0), -1):
-        best = min(best, _cost(counts.sum(1), seen.size, x.size, bits, width, 1), key=itemgetter(0))
+        best = min(best, _cost(counts.sum(1), seen.size, size, bits, width, 1), key=itemgetter(0))
         if counts.min(1).sum() / seen.size < 0.45:  # skewed: worth a look
-            best = min(best, _cost(counts.ravel(), seen.size, x.size, bits, width + 1, 2), key=itemgetter(0))
+            best = min(best, _cost(counts.ravel(), seen.size, size, bits, width + 1, 2), key=itemgetter(0))
         counts = counts.reshape(-1, 2, 2).sum(1)
     return best[1:]
 

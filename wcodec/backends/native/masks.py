@@ -13,11 +13,11 @@ from wcodec.types import U8, U32, UInts
 class NativeMasks(Native, MaskVerbs):
     """Positions and scattered values, by C."""
 
-    def byte_positions(self, mask: U8) -> U32:
+    def byte_positions(self, mask: U8, kept: int = 0) -> U32:
         """Return the ascending positions of the bytes that are not zero."""
         return super().byte_positions(mask) if not fits(mask, np.uint8, 0) else self._positions(mask, mask.size, False)
 
-    def bit_positions(self, bits: U8, count: int) -> U32:
+    def bit_positions(self, bits: U8, count: int, kept: int = 0) -> U32:
         """Return the ascending positions of the set bits among the first ``count``, lowest bit of byte 0 first."""
         return super().bit_positions(bits, count) if not fits(bits, np.uint8, -(-count // 8)) else self._positions(bits, count, True)
 

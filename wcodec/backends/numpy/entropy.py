@@ -11,6 +11,7 @@ from wcodec.backends.numpy.planes import Planes, PlaneVerbs, Symbols
 from wcodec.coding import rans
 from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
+from wcodec.errors import Corrupt
 from wcodec.types import U8, U32, U64, UInts
 
 
@@ -69,6 +70,28 @@ class EntropyVerbs(PlaneVerbs, CodebookVerbs):
         tokens = np.empty(job.order.count, np.uint8)
         self.rans_decode(job, lut, states, offsets, words, tokens)
         self.gather(centroids, width, tokens, out)
+
+    def order_outliers(self, alphabet: Alphabet, order: rans.Order, counts: U32, tokens: U8, outliers: U32) -> U32:
+        """Return the escaped values of a window in the order of its elements, from that of its blocks.
+
+        Raises Corrupt [RANS-3] unless every block holds its count of escape tokens.
+        """
+        escaped = alphabet.escapes(tokens)
+        if order.block:  # then a block is a run of elements
+            where = np.flatnonzero(escaped.view(bool)) // order.block
+            elements, found = [], np.bincount(where, minlength=order.blocks).astype(np.uint32)
+        else:
+            elements = [order.elements(b)[1] for b in range(order.blocks)]
+            found = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
+        if not np.array_equal(found, counts):
+            raise Corrupt("a block does not hold its count of escapes", rule="RANS-3")
+        if order.block:
+            return outliers
+        spread = np.empty(tokens.size, np.uint32)
+        places = np.concatenate([at[escaped[at].view(bool)] for at in elements]) if elements else np.empty(0, np.intp)
+        spread[places.astype(np.intp)] = outliers
+        ordered: U32 = spread[escaped.view(bool)]
+        return ordered
 
     def join_tokens(self, alphabet: Alphabet, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:
         """Turn tokens, raw bits and escaped values into values (``Alphabet.join``)."""

@@ -68,7 +68,7 @@ class LowRank(Codec):
             factor(section.parts["right"], rights, env, 0, rights.count) as right,
             env.borrow((last - first) * cols, np.dtype(np.uint32)) as room,
         ):
-            product = room.view(np.float32).reshape(last - first, cols)
+            product = env.backend.floats(room).reshape(last - first, cols)
             env.backend.matmul(left.reshape(last - first, rank), right.reshape(rank, cols), product)
             at = start - first * cols
             env.backend.round_floats(product.reshape(-1)[at : at + stop - start], spec.dtype, out)
@@ -108,10 +108,10 @@ def encode_factor(factor: F32, dtype: DType, env: Env, config: Config | None) ->
 def factor(part: Part, spec: Spec, env: Env, start: int, stop: int) -> Iterator[F32]:
     """Lend elements of a factor, which stays decoded when it is shared. Raises Corrupt [LOWRANK-2]."""
     if isinstance(part, Ref | Resource):
-        yield finite(env.shared(part, spec)[start:stop].view(np.float32), "LOWRANK-2")
+        yield finite(env.shared(part, spec)[start:stop], "LOWRANK-2", env)
         return
     with base.decoded(part, spec, env, start, stop) as found:
-        yield finite(found.view(np.float32), "LOWRANK-2")
+        yield finite(found, "LOWRANK-2", env)
 
 
 def magnitudes(part: Part, spec: Spec, env: Env, start: int, stop: int) -> tuple[F64, F64]:
@@ -136,8 +136,8 @@ def rounding(terms: int, exact: F64, moved: F64, largest: float = 1.0) -> F64:
     return found
 
 
-def finite(values: F32, rule: str) -> F32:
-    """Return values. Raises Corrupt with the rule when one is infinite or no number."""
-    if not np.isfinite(values).all():
-        raise Corrupt("an element of a factor is infinite or no number", rule=rule)
+def finite(factor: UInts, rule: str, env: Env) -> F32:
+    """Return storage elements as float32. Raises Corrupt with the rule when one is infinite or no number."""
+    values = env.backend.floats(factor)
+    env.backend.check_finite(values, rule)
     return values

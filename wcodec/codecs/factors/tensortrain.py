@@ -64,14 +64,18 @@ class TensorTrain(Codec):
         return int(max(1, min(prod(section.params["rows"][1:]) * matrix_shape(spec)[1], spec.count)))
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
+        backend, f32 = env.backend, np.dtype(np.uint32)
+
         def product(a: F32, b: F32) -> F32:
-            found = np.empty((a.shape[0], b.shape[1]), np.float32)
-            env.backend.matmul(np.ascontiguousarray(a), np.ascontiguousarray(b), found)
+            found = backend.floats(backend.empty(a.shape[0] * b.shape[1], f32)).reshape(a.shape[0], b.shape[1])
+            backend.matmul(a, b, found)
             return found
 
-        cores = [self._core(section.parts[str(i)], Spec.of("F32", *shape), env) for i, shape in enumerate(_shapes(section.params, spec))]
-        for begin, end, piece in _blocks(cores, spec, start, stop, product):
-            env.backend.round_floats(piece, spec.dtype, out[begin - start : end - start])
+        shapes = _shapes(section.params, spec)
+        with backend.at_once():
+            cores = [self._core(section.parts[str(i)], Spec.of("F32", *shape), env) for i, shape in enumerate(shapes)]
+            for begin, end, piece in _blocks(cores, spec, start, stop, product, backend.transpose):
+                backend.round_floats(piece, spec.dtype, out[begin - start : end - start])
 
     def bound(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> F64:
         pairs, largest = [], 1.0
@@ -82,14 +86,13 @@ class TensorTrain(Codec):
         exact, moved = np.zeros(stop - start), np.zeros(stop - start)
         with np.errstate(over="ignore", invalid="ignore"):
             for found, cores in zip((exact, moved), zip(*pairs, strict=True), strict=True):
-                for begin, end, piece in _blocks(cores, spec, start, stop, np.matmul):
+                for begin, end, piece in _blocks(cores, spec, start, stop, np.matmul, np.transpose):
                     found[begin - start : end - start] = piece
         same = all(size is more for size, more in pairs)
         return rounding(max(1, sum(section.params["bonds"])), exact, exact if same else moved, largest)
 
     def _core(self, part: Part, spec: Spec, env: Env) -> F32:
-        found: F32 = finite(base.decode_all(part, spec, env).view(np.float32), "TENSORTRAIN-3").reshape(spec.shape)
-        return found
+        return finite(base.decode_all(part, spec, env), "TENSORTRAIN-3", env).reshape(spec.shape)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         shape = matrix_shape(spec)
@@ -130,28 +133,28 @@ def _bond(rows: tuple[int, ...], cols: tuple[int, ...], count: int, options: Map
 
 
 def _blocks(
-    cores: Sequence[Array], spec: Spec, start: int, stop: int, product: Callable[[Array, Array], Array]
+    cores: Sequence[Array], spec: Spec, start: int, stop: int, product: Callable[[Array, Array], Array], transpose: Callable[..., Array]
 ) -> Iterator[tuple[int, int, Array]]:
     """Yield windows (begin, end) of the matrix of a train, and their elements, as rows of the first core give them."""
     (rows, cols), high = matrix_shape(spec), prod(core.shape[1] for core in cores[1:])
-    tail = _contract(cores[1:], product, cores[0].dtype)
+    tail = _contract(cores[1:], product, transpose) if len(cores) > 1 else cores[0][:0]
     first, last = (start // cols, -(-stop // cols)) if cols else (0, 0)
     _, _, width, bond = cores[0].shape
     for at in range(first // high, -(-last // high)):
-        block = product(cores[0][0, at].reshape(width, bond), tail.reshape(bond, -1))
-        whole = block.reshape(width, high, -1).transpose(1, 0, 2).reshape(high, -1)[: rows - at * high, :cols]
+        block = cores[0][0, at].reshape(width, bond)
+        if len(cores) > 1:
+            block = product(block, tail.reshape(bond, -1))
+        whole = transpose(block.reshape(width, high, -1), (1, 0, 2)).reshape(high, -1)[: rows - at * high, :cols]
         offset = at * high * cols
-        begin, end = max(start, offset), min(stop, offset + whole.size)
-        yield begin, end, np.ascontiguousarray(whole).reshape(-1)[begin - offset : end - offset]
+        begin, end = max(start, offset), min(stop, offset + len(whole) * cols)
+        yield begin, end, whole.reshape(-1)[begin - offset : end - offset]
 
 
-def _contract(cores: Sequence[Array], product: Callable[[Array, Array], Array], dtype: Any) -> Array:
-    """Return the product of cores as [χ, rows, columns] of what they span."""
-    if not cores:
-        return np.ones((1, 1, 1), dtype)
+def _contract(cores: Sequence[Array], product: Callable[[Array, Array], Array], transpose: Callable[..., Array]) -> Array:
+    """Return the product of one core or more as [χ, rows, columns] of what they span."""
     found = cores[0]
     for core in cores[1:]:
         (bond, a, b, inner), (_, c, d, last) = found.shape, core.shape
         joined = product(found.reshape(-1, inner), core.reshape(inner, -1))
-        found = joined.reshape(bond, a, b, c, d, last).transpose(0, 1, 3, 2, 4, 5).reshape(bond, a * c, b * d, last)
+        found = transpose(joined.reshape(bond, a, b, c, d, last), (0, 1, 3, 2, 4, 5)).reshape(bond, a * c, b * d, last)
     return found.reshape(found.shape[:3])

@@ -82,7 +82,7 @@ class PlanesCodec(Codec):
             if plan.packed is not None:
                 width = plan.split.rest % 8
                 if fused:
-                    rest.append(stack.enter_context(plan.packed.read(start * width // 8, -(-stop * width // 8))))
+                    rest.append(stack.enter_context(env.bytes(plan.packed, start * width // 8, -(-stop * width // 8))))
                 else:
                     top = section.parts[f"rest{plan.split.count - 1}"]
                     rest.append(stack.enter_context(base.decoded(top, plan.plane, env, start, stop)))
@@ -95,7 +95,8 @@ class PlanesCodec(Codec):
                 env.backend.join_planes(plan.split, symbols, rest, out)
         if plan.at.size:
             low, high = np.searchsorted(plan.at, (start, stop))
-            out[plan.at[low:high] - np.uint32(start)] = plan.values[low:high]
+            at, values = env.backend.from_host(plan.at[low:high] - np.uint32(start)), env.backend.from_host(plan.values[low:high])
+            env.backend.scatter(at, values, out, False)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):
@@ -127,7 +128,7 @@ class Plan:
     """What decoding any window needs, worked out once.
 
     symbols: when the symbol is plain rans, so that windows of whole blocks (unit) decode and join in one pass. rest: planes, without
-    the top one when that is packed bits. at, values: the patches.
+    the top one when that is packed bits. at, values: the patches, few enough to stand in numpy's memory.
     """
 
     split: Planes
@@ -171,10 +172,10 @@ def _patches(section: Section, spec: Spec, env: Env) -> tuple[U32, UInts]:
     count = section.params.get("patches", 0)
     if not count:
         return np.empty(0, np.uint32), np.empty(0, spec.dtype.storage)
-    at: U32 = base.decode_all(section.parts["at"], Spec.of("U32", count), env)
+    at: U32 = base.decode_all(section.parts["at"], Spec.of("U32", count), env.host)
     if int(at[-1]) >= spec.count or (at[1:] <= at[:-1]).any():
         raise Corrupt("patches do not stand in increasing order inside the array", rule="PLANES-2")
-    return at, base.decode_all(section.parts["values"], values_spec(count, spec), env)
+    return at, base.decode_all(section.parts["values"], values_spec(count, spec), env.host)
 
 
 def _join(symbol: Section, plan: Plan, symbols: Symbols, env: Env, start: int, stop: int, rest: list[U8], out: UInts) -> None:

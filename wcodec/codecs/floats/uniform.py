@@ -86,9 +86,8 @@ class Uniform(Codec):
         with base.decoded(section.parts["symbols"], storage_spec(spec, _dtype(levels)), env, start, stop) as symbols:
             low, high = grid.span(start, stop)
             with base.decoded(section.parts["steps"], Spec.of("F32", count), env, low, high) as found:
-                steps = found.view(np.float32)
-                if not np.isfinite(steps).all():
-                    raise Corrupt("a step is infinite or no number", rule="UNIFORM-2")
+                steps = env.backend.floats(found)
+                env.backend.check_finite(steps, "UNIFORM-2")
                 env.backend.dequantise(grid, start, symbols, steps, zero, levels, spec.dtype, out)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:

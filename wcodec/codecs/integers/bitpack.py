@@ -9,7 +9,6 @@ import numpy as np
 
 from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
 from wcodec.codecs.params import uint
-from wcodec.errors import Corrupt
 from wcodec.types import MemoryStream, Section, Spec, UInts
 
 GROUP = 8
@@ -35,15 +34,15 @@ class Bitpack(Codec):
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
         width, base = section.params["bits"], section.params.get("base", 0)
         first = start // GROUP * GROUP
-        with stream_of(section, "data").read(first * width // 8, -(-stop * width // 8)) as data:
-            if stop == spec.count and (used := stop * width % 8) and int(data[-1]) >> used:
-                raise Corrupt("bits after the last value are not zero", rule="BITPACK-3")
+        with env.bytes(stream_of(section, "data"), first * width // 8, -(-stop * width // 8)) as data:
+            if stop == spec.count and (used := stop * width % 8):
+                env.backend.check_padding(data, used, "BITPACK-3")
             if first == start:
                 env.backend.unpack_bits(data, width, base, out)
                 return
-            with env.borrow(stop - first, out.dtype) as wide:
+            with env.borrow(stop - first, spec.dtype.storage) as wide:
                 env.backend.unpack_bits(data, width, base, wide)
-                out[:] = wide[start - first :]
+                env.backend.copy(wide[start - first :], out)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         base, width = spread(x)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from wcodec.codecs.base import Codec, Env, Expected
 from wcodec.codecs.params import blob
 from wcodec.errors import EncodeError
@@ -25,7 +23,7 @@ class Const(Codec):
         return {}
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        out[:] = np.frombuffer(section.params["value"], out.dtype)[0]
+        env.backend.fill(out, int.from_bytes(section.params["value"], "little"))
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not is_constant(x):

@@ -41,7 +41,10 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What decoding any window needs: look-up, initial states, first words of blocks, byte where words begin, escapes before blocks."""
+    """What decoding any window needs, on the host.
+
+    Look-up, initial states, first words of blocks, byte where words begin, escapes before blocks.
+    """
 
     job: Job
     lut: U32
@@ -150,15 +153,16 @@ class Rans(Codec):
         first, last = start // w.order.unit, -(-stop // w.order.unit)
         begin, end = first * w.order.unit, min(last * w.order.unit, spec.count)
         with ExitStack() as stack:
-            whole = out if (begin, end) == (start, stop) else stack.enter_context(env.borrow(end - begin, out.dtype))
-            if w.alphabet.plain and whole.itemsize == 1:
+            storage = spec.dtype.storage
+            whole = out if (begin, end) == (start, stop) else stack.enter_context(env.borrow(end - begin, storage))
+            if w.alphabet.plain and storage.itemsize == 1:
                 self._tokens(section, spec, env, first, last, whole)
             else:
                 found = stack.enter_context(env.borrow(end - begin, np.dtype(np.uint8)))
                 self._tokens(section, spec, env, first, last, found)
                 self._join(section, w, env, (first, last, begin, end), found, whole)
             if whole is not out:
-                out[:] = whole[start - begin : stop - begin]
+                env.backend.copy(whole[start - begin : stop - begin], out)
 
     def _tokens(self, section: Section, spec: Spec, env: Env, first: int, last: int, out: U8) -> None:
         with self.window(section, spec, env, first, last) as found:
@@ -168,7 +172,7 @@ class Rans(Codec):
         """Turn the tokens of units first … last − 1 into values: raw bits, escapes, base."""
         first, last, begin, end = at
         with ExitStack() as stack:
-            raw, values = None, np.empty(0, np.uint32)
+            raw, values = None, env.backend.empty(0, np.dtype(np.uint32))
             if w.alphabet.bits:
                 its = Spec.of("U8" if w.alphabet.bits <= 8 else "U16", w.order.count)
                 raw = stack.enter_context(base.decoded(section.parts["rest"], its, env, begin, end))
@@ -180,24 +184,10 @@ class Rans(Codec):
         """Return the escaped values of a window in element order. Raises Corrupt [RANS-3]."""
         before = section.memo["head"].escapes
         low, high = first * w.order.blocks_per_unit, last * w.order.blocks_per_unit
-        order, escaped = w.order.window(first, last), w.alphabet.escapes(found)
-        if w.order.block:  # then a block is a run of elements
-            where = np.flatnonzero(escaped.view(bool)) // w.order.block
-            elements, counts = [], np.bincount(where, minlength=order.blocks).astype(np.uint32)
-        else:
-            elements = [order.elements(b)[1] for b in range(order.blocks)]
-            counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
-        if not np.array_equal(counts, np.diff(before[low : high + 1])):
-            raise Corrupt("a block does not hold its count of escapes", rule="RANS-3")
-        values: U32 = np.empty(int(counts.sum()), np.uint32)
+        values = env.backend.empty(int(before[high]) - int(before[low]), np.dtype(np.uint32))
         base.decode(section.parts["outliers"], Spec.of("U32", w.outliers), env, int(before[low]), int(before[high]), values)
-        if w.order.block:
-            return values
-        spread = np.empty(found.size, np.uint32)
-        places = np.concatenate([at[escaped[at].view(bool)] for at in elements]) if elements else np.empty(0, np.intp)
-        spread[places.astype(np.intp)] = values
-        found_values: U32 = spread[escaped.view(bool)]
-        return found_values
+        counts = before[low + 1 : high + 1] - before[low:high]
+        return env.backend.order_outliers(w.alphabet, w.order.window(first, last), counts, found, values)
 
     @contextmanager
     def window(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> Iterator[tuple[Job, U32, U32, U32, U8]]:
@@ -209,14 +199,14 @@ class Rans(Codec):
         head: Head | None = section.memo.get("head")
         if head is None and first == 0 and last == w.order.units:
             with stream.read(0, stream.size) as data:  # once for both
-                head = section.memo["head"] = _read_head(section, spec, env, w, data)
-                yield head.job, head.lut, head.states, head.offsets, data[head.words_at :]
+                head = section.memo["head"] = _read_head(section, spec, env.host, w, data)
+                yield head.job, head.lut, head.states, head.offsets, env.backend.from_host(data[head.words_at :])
             return
         if head is None:
             with stream.read(0, min(stream.size, _start_size(w))) as data:
-                head = section.memo["head"] = _read_head(section, spec, env, w, data)
+                head = section.memo["head"] = _read_head(section, spec, env.host, w, data)
         job, states, offsets, (low, high) = _cut(head, first, last)
-        with stream.read(low, high) as words:
+        with env.bytes(stream, low, high) as words:
             yield job, head.lut, states, offsets, words
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
@@ -275,7 +265,7 @@ def _start_size(w: Wire) -> int:
 
 
 def _read_head(section: Section, spec: Spec, env: Env, w: Wire, data: U8) -> Head:
-    """Read what stands before the words; data: the first bytes of the stream, or all."""
+    """Read what stands before the words, on the host; data: the first bytes of the stream, or all."""
     size, blocks = stream_of(section, "data").size, w.order.blocks
     fixed = 4 * max(blocks - 1, 0) + 4 * blocks * w.order.lanes
     start = data[: _start_size(w)].copy()  # lengths and tables are checked in private memory

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-
 from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
-from wcodec.types import MemoryStream, Section, Spec, UInts
+from wcodec.types import Section, Spec, UInts
 
 
 class Raw(Codec):
@@ -17,20 +15,20 @@ class Raw(Codec):
 
     name = "raw"
     options = frozenset()
+    host_encode = ""
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         return {"data": StreamOf(spec.size, "RAW-1")}
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        size = out.itemsize
+        size = spec.dtype.storage.itemsize
         with stream_of(section, "data").read(start * size, stop * size) as data:
-            out.view(np.uint8)[:] = data
+            env.backend.load(data, out)
 
     def lend(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> AbstractContextManager[UInts]:
         if spec.dtype.storage.itemsize > 1:  # a stream may begin anywhere
             return super().lend(section, spec, env, start, stop)
-        found: AbstractContextManager[UInts] = stream_of(section, "data").read(start, stop)
-        return found
+        return env.bytes(stream_of(section, "data"), start, stop)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
-        return Section("raw", {}, {"data": MemoryStream(x.view(np.uint8))})
+        return Section("raw", {}, {"data": env.backend.stream(x)})

@@ -18,6 +18,8 @@ class Zstd(Codec):
 
     name = "zstd"
     options = frozenset({"level"})
+    host: ClassVar[str] = "a frame is one chain of copies, each from what the ones before it made"
+    host_encode: ClassVar[str] = host
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"level": 9})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:

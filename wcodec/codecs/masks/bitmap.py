@@ -10,8 +10,9 @@ import numpy as np
 from wcodec.codecs import base
 from wcodec.codecs.base import Env, Expected
 from wcodec.codecs.integers.smallest import smallest
-from wcodec.codecs.masks.common import WIDEST, Mask, check_dtype, counts_of, encode_counts, kept_of, ranks
+from wcodec.codecs.masks.common import WIDEST, Mask, check_dtype, encode_counts, kept_of, ranks
 from wcodec.codecs.params import uint
+from wcodec.coding.masks import count
 from wcodec.errors import Corrupt
 from wcodec.types import U32, Section, Spec, UInts
 
@@ -41,16 +42,15 @@ class Bitmap(Mask):
         counts, before = ranks(section, -(-spec.count // block), env)
         low, high = first * block, min(last * block, spec.count)
         with base.decoded(section.parts["bits"], Spec.of("U8", -(-spec.count // 8)), env, low // 8, -(-high // 8)) as bits:
-            if high == spec.count and (used := high % 8) and int(bits[-1]) >> used:
-                raise Corrupt("bits after the last element are not zero", rule="BITMAP-3")
-            found = env.backend.bit_positions(bits, high - low)
-        if not np.array_equal(counts_of(found, high - low, block), counts[first:last]):
-            raise Corrupt("a block does not keep the elements that its count states", rule="BITMAP-2")
+            if high == spec.count and (used := high % 8):
+                env.backend.check_padding(bits, used, "BITMAP-3")
+            found = env.backend.bit_positions(bits, high - low, int(before[last]) - int(before[first]))
+        env.backend.check_counts(found, high - low, block, counts[first:last])
         return int(before[first]), found
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         positions, block = kept_of(x, spec, env), options.get("block", BLOCK)
         bits = np.packbits(x, bitorder="little")
-        counts = counts_of(positions, x.size, block)
+        counts = count(positions, x.size, block)
         parts = {"bits": smallest(bits, Spec.of("U8", bits.size), env), "counts": encode_counts(counts, env)}
         return Section("bitmap", {"block": block}, parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ KEPT = 1 << 12
 class Mask(Codec):
     """A codec of masks that decodes units of elements to positions."""
 
+    whole: ClassVar[bool] = True
+
     def suits(self, spec: Spec) -> bool:
         return spec.dtype.name == "BOOL"
 
@@ -32,22 +35,25 @@ class Mask(Codec):
     def units(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> tuple[int, U32]:
         """Return the kept elements before unit first, and positions from its start on of those in units first … last − 1."""
 
-    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int, kept: int = 0) -> tuple[int, U32]:
         size = self.unit(section, spec, env)
         first = start // size
         before, found = self.units(section, spec, env, first, -(-stop // size))
+        if env.near is not None:
+            return before, found
         return cut(before, found, start - first * size, stop - first * size)
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        for low, high in runs(start, stop):
-            _, found = self.positions(section, spec, env, low, high)
-            env.backend.scatter(found, np.ones(found.size, np.uint8), out[low - start : high - start], True)
+        for low, high in runs(start, stop, env):
+            _, found = self.positions(section, spec, env, low, high, 0)
+            env.backend.mark(found, out[low - start : high - start])
 
 
-def runs(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Cut a window at multiples of RUN; an empty one is itself."""
-    if start == stop:
+def runs(start: int, stop: int, env: Env) -> Iterator[tuple[int, int]]:
+    """Cut a window at multiples of RUN; an empty one, and one on a device, is itself."""
+    if start == stop or env.near is not None:
         yield start, stop
+        return
     for at in range(start // RUN * RUN, stop, RUN):
         yield max(at, start), min(at + RUN, stop)
 
@@ -71,14 +77,6 @@ def block_of(count: int, kept: int) -> int:
     return 1 << min(max(wanted, 1 << 15).bit_length() - 1, WIDEST.bit_length() - 1)
 
 
-def counts_of(positions: U32, count: int, block: int) -> U32:
-    """Count the positions in every block."""
-    edges = np.arange(-(-count // block) + 1, dtype=np.uint64) * np.uint64(block)
-    edges = np.minimum(edges, 2**32 - 1).astype(np.uint32)  # of one dtype with positions, or numpy copies them
-    counts: U32 = np.diff(np.searchsorted(positions, edges)).astype(np.uint32)
-    return counts
-
-
 def encode_counts(counts: U32, env: Env) -> Section:
     """Encode the part ``counts``."""
     return smallest(counts, Spec.of("U32", counts.size), env, zstd=False)
@@ -88,7 +86,7 @@ def ranks(section: Section, blocks: int, env: Env) -> tuple[U32, U64]:
     """Decode the part ``counts`` once; return it and the kept elements before every block and in all."""
     found = section.memo.get("ranks")
     if found is None:
-        counts: U32 = base.decode_all(section.parts["counts"], Spec.of("U32", blocks), env)
+        counts: U32 = base.decode_all(section.parts["counts"], Spec.of("U32", blocks), env.host)
         found = section.memo["ranks"] = counts, np.concatenate((np.zeros(1, np.uint64), np.cumsum(counts, dtype=np.uint64)))
     counts, before = found
     return counts, before

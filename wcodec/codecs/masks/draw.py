@@ -44,14 +44,15 @@ class Draw(Fill):
         return BLOCK
 
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
-        _before(section, spec, env, 0)
-        for at in range(start - start % BLOCK, stop, BLOCK):
-            first, last = max(at, start), min(at + BLOCK, stop)
-            kept = _draw(section, env, first, out[first - start : last - start])
-            if section.params.get("counts") and first == at and last == min(at + BLOCK, spec.count):
-                _verify(section, spec, env, at // BLOCK, kept)
+        _draw(section, env, start, out)
+        counts = _counts(section, spec, env)
+        first, last = -(-start // BLOCK), len(counts) if stop == spec.count else stop // BLOCK
+        if first < last and len(counts):
+            env.backend.check_ones(out[first * BLOCK - start : last * BLOCK - start], BLOCK, counts[first:last])
 
-    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int) -> tuple[int, U32]:
+    def positions(self, section: Section, spec: Spec, env: Env, start: int, stop: int, kept: int = 0) -> tuple[int, U32]:
+        if env.near is not None:
+            return super().positions(section, spec, env, start, stop, kept)
         block = start // BLOCK
         first = block * BLOCK
         with env.borrow(stop - first, np.dtype(np.uint8)) as mask:
@@ -81,19 +82,21 @@ def _draw(section: Section, env: Env, start: int, out: U8) -> int:
     return env.backend.philox_draw(p["seed"], p["id"], p["stream"], p["threshold"], start, out)
 
 
-def _verify(section: Section, spec: Spec, env: Env, block: int, kept: int) -> None:
-    """Compare a block with its count. Raises Corrupt [DRAW-2]."""
-    if kept != _before(section, spec, env, block + 1) - _before(section, spec, env, block):
-        raise Corrupt(f"block {block} keeps {kept} elements, which is not its count", rule="DRAW-2")
+def _counts(section: Section, spec: Spec, env: Env) -> U32:
+    """Return the part ``counts``, decoded once; empty without one."""
+    found: U32 | None = section.memo.get("counts")
+    if found is None:
+        counted = section.params.get("counts")
+        found = base.decode_all(section.parts["counts"], _counts_spec(spec), env.host) if counted else np.empty(0, np.uint32)
+        section.memo["counts"] = found
+    return found
 
 
 def _before(section: Section, spec: Spec, env: Env, block: int) -> int:
     """Return how many elements before a block are kept: summed up from the counts, or drawn once and remembered."""
     known: list[int] | None = section.memo.get("before")
     if known is None:
-        counted = section.params.get("counts")
-        counts = base.decode_all(section.parts["counts"], _counts_spec(spec), env) if counted else np.empty(0, np.uint32)
-        known = section.memo["before"] = [0, *accumulate(counts.tolist())]
+        known = section.memo["before"] = [0, *accumulate(_counts(section, spec, env).tolist())]
     if len(known) <= block:
         known = list(known)
         with env.borrow(BLOCK, np.dtype(np.uint8)) as mask:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,49 +13,12 @@ from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.masks.common import Mask, check_dtype, encode_counts, kept_of, matrix, ranks
 from wcodec.codecs.masks.gaps import encode_gaps, width_of
 from wcodec.codecs.params import flag, uint
+from wcodec.coding.layouts import Bundles
 from wcodec.coding.masks import to_gaps
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import U8, U32, Section, Spec, UInts
+from wcodec.types import U32, Section, Spec, UInts
 
 BANKS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Bundles:
-    """GS(B, k) of a matrix: a bundle of B / k rows is cut into lanes, lane j being its columns with remainder j modulo B."""
-
-    banks: int
-    per_row: int
-    rows: int
-    cols: int
-
-    @property
-    def high(self) -> int:
-        """Rows of a bundle."""
-        return self.banks // self.per_row
-
-    @property
-    def count(self) -> int:
-        """Bundles."""
-        return self.rows // self.high
-
-    @property
-    def steps(self) -> int:
-        """Columns of a lane, those beyond the matrix included."""
-        return -(-self.cols // self.banks)
-
-    @property
-    def size(self) -> int:
-        """Elements of a bundle."""
-        return self.high * self.cols
-
-    def places(self, elements: U32) -> tuple[UInts, UInts]:
-        """Turn positions in lanes one after the other, bundle by bundle, to flat elements; and tell the column of each."""
-        lane, at = np.divmod(elements.astype(np.int64), self.high * self.steps)
-        bundle, lane = np.divmod(lane, self.banks)
-        row, step = np.divmod(at, self.steps)
-        column = step * self.banks + lane
-        return bundle * self.size + row * self.cols + column, column
 
 
 def bundles_of(section: Section, spec: Spec) -> Bundles:
@@ -79,6 +41,7 @@ class GatherScatter(Mask):
     name = "gs"
     params = frozenset({"banks", "per_row", "groups", "bits", "scatter"})
     options = frozenset({"banks", "per_row", "rows"})
+    whole: ClassVar[bool] = True
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"banks": 8, "per_row": 4})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
@@ -94,34 +57,22 @@ class GatherScatter(Mask):
     def units(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> tuple[int, U32]:
         bundles = bundles_of(section, spec)
         if "rows" not in section.parts:
-            before, mask = self._bundles(section, bundles, env, first, last)
-            return before, env.backend.byte_positions(mask)
-        order = base.decode_all(section.parts["rows"], Spec.of("U32", bundles.rows), env)
+            return self._bundles(section, bundles, env, first, last, None)
+        order = base.decode_all(section.parts["rows"], Spec.of("U32", bundles.rows), env.host)
         if not np.array_equal(np.sort(order), np.arange(bundles.rows)):
             raise Corrupt("rows are not all there once", rule="GS-4")
-        mask = np.empty((bundles.rows, bundles.cols), np.uint8)
-        mask[order] = self._bundles(section, bundles, env, 0, bundles.count)[1].reshape(mask.shape)
-        return 0, env.backend.byte_positions(mask.reshape(-1))
+        return self._bundles(section, bundles, env, 0, bundles.count, order)
 
-    def _bundles(self, section: Section, bundles: Bundles, env: Env, first: int, last: int) -> tuple[int, U8]:
-        """Return the kept elements before bundle first, and the mask of bundles first … last − 1."""
+    def _bundles(self, section: Section, bundles: Bundles, env: Env, first: int, last: int, order: U32 | None) -> tuple[int, U32]:
+        """Return the kept elements before bundle first, and the positions of those in bundles first … last − 1; order: of all rows."""
         counts, before = ranks(section, bundles.count, env)
         if int(before[-1]) != section.params["groups"]:
             raise Corrupt(f"groups of the bundles sum to {int(before[-1])}, not {section.params['groups']}", rule="GS-2")
         low, high = int(before[first]) * bundles.banks, int(before[last]) * bundles.banks
         its = Spec.of(f"U{section.params.get('bits', 8)}", int(before[-1]) * bundles.banks)
-        found, each = np.empty(high - low, np.uint32), np.repeat(counts[first:last], bundles.banks)
         with base.decoded(section.parts["gaps"], its, env, low, high) as gaps:
-            inside = env.backend.gap_positions(gaps, each, bundles.high * bundles.steps, found)
-        mask = np.zeros((last - first) * bundles.size, np.uint8)
-        elements, columns = bundles.places(found)
-        if not inside or bool((columns >= bundles.cols).any()):
-            raise Corrupt("a kept element lies beyond its bundle", rule="GS-3")
-        mask[elements] = 1
-        per_row = mask.reshape(last - first, bundles.high, bundles.cols).sum(2, dtype=np.uint32)
-        if (per_row != counts[first:last, None] * np.uint32(bundles.per_row)).any():
-            raise Corrupt("a row does not keep its share of the groups", rule="GS-3")
-        return low, mask
+            mask = env.backend.bundle_mask(gaps, counts[first:last], bundles, order)
+        return low, env.backend.byte_positions(mask, high - low)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         kept = kept_of(x, spec, env)

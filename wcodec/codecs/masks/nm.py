@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import comb, prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,67 +13,12 @@ from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.masks.common import Mask, check_dtype, kept_of
 from wcodec.codecs.params import uint
 from wcodec.coding import patterns
-from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import DTYPES, U8, U32, Section, Spec, UInts
+from wcodec.coding.layouts import Groups
+from wcodec.errors import EncodeError
+from wcodec.types import U8, U32, Section, Spec, UInts
 
 NM = "nm"
 WIDEST_GROUP = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """How a mask divides: [outer, length, inner] with groups of m along the middle. kinds: patterns of a whole group."""
-
-    kinds: int
-    n: int
-    m: int
-    outer: int
-    length: int
-    inner: int
-
-    @classmethod
-    def of(cls, n: int, m: int, axis: int, shape: tuple[int, ...]) -> Groups:
-        """Divide a shape. Patterns of short groups are the first of those of whole ones: where all are short, they need no more room."""
-        its = (min(n, shape[axis]), shape[axis]) if 0 < shape[axis] < m else (n, m)
-        return cls(comb(m, n), *its, prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
-
-    @property
-    def groups(self) -> int:
-        """Groups along the axis; the last one may be short."""
-        return -(-self.length // self.m)
-
-    @property
-    def kept(self) -> int:
-        """Elements kept along the axis."""
-        return self.length // self.m * self.n + min(self.n, self.length % self.m)
-
-    @property
-    def short(self) -> int:
-        """Patterns of a short last group."""
-        rest = self.length % self.m
-        return comb(rest, min(self.n, rest))
-
-    @property
-    def spec(self) -> Spec:
-        """The spec of the part ``patterns``, without the dimensions that it shares with the mask."""
-        return Spec(
-            DTYPES["U8" if self.kinds <= 256 else "U16" if self.kinds <= 65536 else "U32"], (self.outer * self.groups * self.inner,)
-        )
-
-    def split(self, x: U8) -> U8:
-        """Return the groups of a mask, [outer · groups · inner, m], short ones filled up with zeros."""
-        if not x.size:
-            return np.zeros((0, self.m), np.uint8)
-        padded = np.zeros((x.size // (self.length * self.inner), self.groups * self.m, self.inner), np.uint8)
-        padded[:, : self.length] = x.reshape(-1, self.length, self.inner)
-        return padded.reshape(-1, self.groups, self.m, self.inner).swapaxes(2, 3).reshape(-1, self.m)
-
-    def join(self, split: U8) -> U8:
-        """Return the mask of groups, flat: the inverse of ``split``."""
-        if not split.size:
-            return np.zeros(0, np.uint8)
-        padded = split.reshape(-1, self.groups, self.inner, self.m).swapaxes(2, 3).reshape(-1, self.groups * self.m, self.inner)
-        return np.ascontiguousarray(padded[:, : self.length]).reshape(-1)
 
 
 def groups_of(section: Section, spec: Spec) -> Groups:
@@ -92,6 +35,7 @@ class NofM(Mask):
     name = NM
     params = frozenset({"n", "m", "axis"})
     options = frozenset({"n", "m", "axis"})
+    whole: ClassVar[bool] = True
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"n": 4, "m": 8, "axis": 0})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
@@ -105,11 +49,9 @@ class NofM(Mask):
         groups = groups_of(section, spec)
         per_unit = groups.groups * groups.inner
         with base.decoded(section.parts["patterns"], groups.spec, env, first * per_unit, last * per_unit) as found:
-            lasts = found.reshape(-1, groups.groups, groups.inner)[:, -1:] if found.size and groups.length % groups.m else found[:0]
-            if int(found.max(initial=0)) >= comb(groups.m, groups.n) or int(lasts.max(initial=0)) >= groups.short:
-                raise Corrupt(f"a pattern is not one of {groups.n} of {groups.m}", rule="NM-2")
-            split = patterns.unrank(found, groups.n, groups.m)
-        return first * groups.kept * groups.inner, env.backend.byte_positions(groups.join(split))
+            mask = env.backend.group_mask(found, groups)
+        kept = groups.kept * groups.inner
+        return first * kept, env.backend.byte_positions(mask, (last - first) * kept)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         kept_of(x, spec, env)

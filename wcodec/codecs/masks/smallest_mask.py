@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from wcodec.codecs.base import Env, stored_size
-from wcodec.codecs.masks.nm import NM, Groups
+from wcodec.codecs.masks.nm import NM
+from wcodec.coding.layouts import Groups
 from wcodec.coding.patterns import complete
 from wcodec.coding.sampling import UNIT, entropy
 from wcodec.types import U8, Section, Spec, UInts

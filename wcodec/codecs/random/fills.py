@@ -46,10 +46,10 @@ def real_bits(value: float) -> int:
 def write(spec: Spec, env: Env, out: UInts, fill: Callable[[npt.NDArray[np.float32]], None]) -> None:
     """Let ``fill`` write a window of float32, and round it to the dtype of the tensor."""
     if spec.dtype.name == "F32":
-        fill(out.view(np.float32))
+        fill(env.backend.floats(out))
         return
-    with env.borrow(out.size, np.dtype(np.float32)) as lent:
-        values = lent.view(np.float32)
+    with env.borrow(len(out), np.dtype(np.uint32)) as lent:
+        values = env.backend.floats(lent)
         fill(values)
         env.backend.round_floats(values, spec.dtype, out)
 

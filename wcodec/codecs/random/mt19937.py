@@ -23,6 +23,7 @@ class Mt19937(Fill):
 
     name = "mt19937"
     params = frozenset({"seed", "offset", "low", "high"})
+    host: ClassVar[str] = "every word of the generator depends on those before it"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"seed": 0, "offset": 0, "low": -0.05, "high": 0.05},
         {"seed": 2**32 - 1, "offset": 700, "low": 0.1, "high": 0.75},

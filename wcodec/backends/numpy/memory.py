@@ -1,0 +1,69 @@
+"""Verbs that hold, move and check arrays: what codecs would do in numpy itself were all arrays numpy's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from wcodec.errors import Corrupt
+from wcodec.types import U8, MemoryStream, Stream, UInts
+
+
+class MemoryVerbs:
+    """Arrays of storage elements in memory. piece: elements that are best worked on at once, so that they stay in a cache."""
+
+    piece: ClassVar[int] = 1 << 16
+
+    def empty(self, count: int, dtype: np.dtype[Any]) -> UInts:
+        """Return a new array, uninitialised; dtype: of storage elements, as numpy names them."""
+        return np.empty(count, dtype)
+
+    def from_host(self, array: UInts) -> UInts:
+        """Return an array of numpy's as one of this backend's; what numpy lends may go, or change, once a device has its copy."""
+        return array
+
+    def to_host(self, array: UInts) -> UInts:
+        """Return an array as one of numpy's."""
+        return array
+
+    def stream(self, array: UInts) -> Stream:
+        """Return the bytes of an array as a stream."""
+        return MemoryStream(array.view(np.uint8))
+
+    def load(self, data: U8, out: UInts) -> None:
+        """Write stored bytes, in numpy's memory, to out."""
+        out.view(np.uint8)[:] = data
+
+    def copy(self, x: UInts, out: UInts) -> None:
+        """Copy elements between arrays, or views of arrays, of one shape."""
+        out[...] = x
+
+    def fill(self, out: UInts, value: int) -> None:
+        """Write one value to all elements."""
+        out[:] = value
+
+    def floats(self, x: UInts) -> npt.NDArray[np.float32]:
+        """View storage elements as float32, for verbs that calculate."""
+        return x.view(np.float32)
+
+    def transpose(self, x: npt.NDArray[Any], axes: Sequence[int]) -> npt.NDArray[Any]:
+        """Return a contiguous copy with other axes, at once (``at_once``)."""
+        return np.ascontiguousarray(x.transpose(axes))
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Let verbs do inside the block what an open batch of a device would leave for later: others will use their results."""
+        return nullcontext()
+
+    def check_finite(self, values: npt.NDArray[np.float32], rule: str) -> None:
+        """Raise Corrupt with the rule when an element is infinite or no number."""
+        if not np.isfinite(values).all():
+            raise Corrupt("an element is infinite or no number", rule=rule)
+
+    def check_padding(self, data: U8, used: int, rule: str) -> None:
+        """Raise Corrupt with the rule when the last byte has a bit set above its lowest ``used`` ones."""
+        if int(data[-1]) >> used:
+            raise Corrupt("bits after the last value are not zero", rule=rule)

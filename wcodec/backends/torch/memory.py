@@ -1,0 +1,100 @@
+"""Holding, moving and checking tensors (numpy/memory.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wcodec.backends.torch.arrays import as_array, dtype_of, signed
+from wcodec.backends.torch.calls import Call, Recorder, checked, fail, verb
+from wcodec.backends.torch.staging import Staging
+from wcodec.types import U8, Stream, UInts
+
+EXPONENT = 0x7F800000
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStream:
+    """A stream whose bytes are on a device until they are read."""
+
+    data: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.data.numel()
+
+    def read(self, start: int, stop: int) -> AbstractContextManager[U8]:
+        return nullcontext(as_array(self.data[start:stop]))
+
+
+class TorchMemory(Recorder):
+    """Tensors in memory of a device."""
+
+    piece: ClassVar[int] = 1 << 31
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._staging = Staging(device)
+
+    def run(self, name: str, calls: Sequence[Call]) -> None:
+        """Do calls of one verb, once what they work on has arrived."""
+        self._staging.join()
+        super().run(name, calls)
+
+    def empty(self, count: int, dtype: np.dtype[Any]) -> Any:
+        """Return a new tensor, uninitialised."""
+        return torch.empty(count, dtype=dtype_of(dtype), device=self.device)
+
+    def from_host(self, array: UInts) -> Any:
+        """Copy an array of numpy's to the device."""
+        return self._staging.copy(array)
+
+    def to_host(self, array: Any) -> Any:
+        """Copy a tensor to numpy's memory; waits for it."""
+        return as_array(array)
+
+    def stream(self, array: Any) -> Stream:
+        """Return the bytes of a tensor as a stream."""
+        return DeviceStream(array.view(torch.uint8))
+
+    def load(self, data: U8, out: Any) -> None:
+        """Copy stored bytes to a tensor."""
+        self._staging.into(data, out)
+
+    def floats(self, x: Any) -> Any:
+        """View storage elements as float32."""
+        return x.view(torch.float32)
+
+    def transpose(self, x: Any, axes: Sequence[int]) -> Any:
+        """Return a contiguous copy with other axes, at once."""
+        return x.permute(*axes).contiguous()
+
+    @verb
+    def copy(self, x: Tensor, out: Tensor) -> None:
+        """Copy elements between tensors of one shape."""
+        out.copy_(x)
+
+    @verb
+    def fill(self, out: Tensor, value: int) -> None:
+        """Write one value to all elements."""
+        bits = 8 * out.element_size()
+        out.fill_(value if bits == 8 else signed(value, bits))
+
+    def check_finite(self, values: Any, rule: str) -> None:
+        """Fail with the rule when an element is infinite or no number."""
+        self._check_finite(values.view(torch.int32), rule)
+
+    @checked
+    def _check_finite(self, status: Tensor, values: Tensor, rule: str) -> None:
+        fail(status, rule, values.bitwise_and(EXPONENT) == EXPONENT)
+
+    @checked
+    def check_padding(self, status: Tensor, data: Tensor, used: int, rule: str) -> None:
+        """Fail with the rule when the last byte has a bit set above its lowest ``used`` ones."""
+        fail(status, rule, data[-1:] >> used)
