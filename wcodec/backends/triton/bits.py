@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
+from wcodec.backends.torch.calls import Call
+from wcodec.backends.torch.planes import TorchPlanes
 from wcodec.backends.triton.launch import TILE, Work, extent, kind, launch, left, place, pointer, report, tiles, variant
 
-Unpack: TypeAlias = tuple[torch.Tensor, int, int, torch.Tensor]
-Pack: TypeAlias = tuple[torch.Tensor, int, int]
 DIFFERENT = tl.constexpr(1)
 """Flag of ``same_kernel``."""
 
@@ -73,14 +73,24 @@ def same_kernel(rows, sections, ALIGN: tl.constexpr):
     report(pointer(row, 4, tl.int32, 4), differs, DIFFERENT)
 
 
-def unpack_bits_many(calls: Sequence[Unpack]) -> None:
-    """Unpack numbers of (data, width, base, out) each; ``PlaneVerbs.unpack_bits`` for many sections."""
-    launch(unpack_kernel, [_unpack(*call) for call in calls])
+class TritonBits(TorchPlanes):
+    """Packed bits by kernels."""
 
+    def unpack_bits_many(self, calls: Sequence[Call]) -> None:
+        """Unpack the numbers of many sections."""
+        launch(unpack_kernel, [_unpack(*call.arguments) for call in calls])
 
-def unpack_bits(data: torch.Tensor, width: int, base: int, out: torch.Tensor) -> None:
-    """Unpack values of ``width`` bits, the first at bit 0 of data, add base and store them in out."""
-    unpack_bits_many([(data, width, base, out)])
+    def pack_bits(self, x: Any, width: int, base: int) -> Any:
+        """Pack (x − base) mod 2^n, which fit ``width`` bits."""
+        out = x.new_empty(-(-x.numel() * width // 8), dtype=torch.uint8)
+        launch(pack_kernel, [_pack(x, width, base, out)])
+        return out
+
+    def same(self, a: Any, b: Any) -> bool:
+        """Compare two tensors bit for bit; waits for them."""
+        status, size = a.new_zeros(1, dtype=torch.int32), extent(a, b) * a.element_size()
+        launch(same_kernel, [Work(tiles(size), (a, b, size, status))])
+        return not status.item()
 
 
 def _unpack(data: torch.Tensor, width: int, base: int, out: torch.Tensor) -> Work:
@@ -91,18 +101,6 @@ def _unpack(data: torch.Tensor, width: int, base: int, out: torch.Tensor) -> Wor
 
 UNPACKED = ((2, tl.uint32), (3, tl.uint32), (5, tl.uint64), (9, tl.uint64))
 """Bytes that a value touches, at most, and a word for them."""
-
-
-def pack_bits_many(calls: Sequence[Pack]) -> list[torch.Tensor]:
-    """Pack numbers of (x, width, base) each; ``PlaneVerbs.pack_bits`` for many sections."""
-    found = [x.new_empty(-(-x.numel() * width // 8), dtype=torch.uint8) for x, width, _ in calls]
-    launch(pack_kernel, [_pack(*call, out) for call, out in zip(calls, found, strict=True)])
-    return found
-
-
-def pack_bits(x: torch.Tensor, width: int, base: int) -> torch.Tensor:
-    """Pack (x − base) mod 2^n, which fit ``width`` bits, without gaps."""
-    return pack_bits_many([(x, width, base)])[0]
 
 
 def _pack(x: torch.Tensor, width: int, base: int, out: torch.Tensor) -> Work:

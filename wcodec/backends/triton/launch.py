@@ -8,9 +8,12 @@ from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
+
+from wcodec.backends.torch.calls import RULES, Call
 
 TILE = tl.constexpr(1024)
 """Elements of a program; a multiple of 8, so that the bits of a tile begin at a byte."""
@@ -74,25 +77,64 @@ def launch(kernel: Any, work: Iterable[Work]) -> None:
         kernel[(sections.numel(),)](rows, sections, **fixed, num_warps=WARPS, enable_fp_fusion=False)
 
 
+def before_tiles(kernel: Any, work: Sequence[Work]) -> list[torch.Tensor]:
+    """Run a kernel that counts something in every tile, its first field being where.
+
+    Returns for each section how many there are before each of its tiles, in all sections together: a scan of which the host learns nothing.
+    """
+    if not work:
+        return []
+    sizes = [item.programs for item in work]
+    totals = torch.empty(sum(sizes), dtype=torch.int32, device=_device(work[0]))
+    pieces = totals.split(sizes)
+    launch(kernel, [Work(item.programs, (piece, *item.fields), item.constants) for item, piece in zip(work, pieces, strict=True)])
+    return list((totals.cumsum(0) - totals).split(sizes))
+
+
+def _field(value: int | torch.Tensor) -> int:
+    """Return the 64 bits of a field as a signed number."""
+    bits = value.data_ptr() if isinstance(value, torch.Tensor) else value
+    return (bits + 2**63) % 2**64 - 2**63
+
+
+def _device(item: Work) -> torch.device:
+    return next(f.device for f in item.fields if isinstance(f, torch.Tensor))
+
+
 def _tables(items: Sequence[Work]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the rows [sections, 1 + fields], each beginning with its first program, and the section of every program."""
     first = [0, *accumulate(item.programs for item in items)]
-    rows = [[at, *(signed(f.data_ptr() if isinstance(f, torch.Tensor) else f) for f in item.fields)] for at, item in zip(first, items, strict=False)]
-    device = next(f.device for f in items[0].fields if isinstance(f, torch.Tensor))
+    rows = [
+        [at, *(signed(f.data_ptr() if isinstance(f, torch.Tensor) else f) for f in item.fields)]
+        for at, item in zip(first, items, strict=False)
+    ]
+    device = _device(items[0])
     programs = upload(np.array([item.programs for item in items], np.int64), device)
     numbers = torch.arange(len(items), dtype=torch.int32, device=device)
     return upload(np.array(rows, np.int64), device), torch.repeat_interleave(numbers, programs, output_size=first[-1])
 
 
-def upload(x: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+def upload(x: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """Copy control data to a device without waiting for it."""
     found = torch.from_numpy(x)
     return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
 
 
-def signed(value: int) -> int:
-    """Return the 64 bits of a number as a signed one."""
-    return (value + 2**63) % 2**64 - 2**63
+def upload_all(arrays: Sequence[npt.NDArray[np.int64]], device: torch.device) -> list[torch.Tensor]:
+    """Copy numbers of many sections to a device, as one."""
+    sizes = [array.size for array in arrays]
+    return list(upload(np.concatenate([np.empty(0, np.int64), *arrays]), device).split(sizes))
+
+
+def slot(call: Call) -> torch.Tensor:
+    """Return the status word of a call."""
+    assert call.status is not None
+    return call.status
+
+
+def flag(rule: str) -> tl.constexpr:
+    """Return the bit of a status word that names a rule."""
+    return tl.constexpr(RULES[rule][0])
 
 
 def kind(x: torch.Tensor) -> tl.dtype:
@@ -110,7 +152,8 @@ def extent(*arrays: torch.Tensor) -> int:
 
 def tiles(count: int) -> int:
     """Return how many programs a section of ``count`` elements needs."""
-    return -(-count // TILE.value)
+    size: int = TILE.value
+    return -(-count // size)
 
 
 def variant(name: str, kernel: Any, **constants: Any) -> Kernel:

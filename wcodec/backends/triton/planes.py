@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from wcodec.backends import Planes
+from wcodec.backends.numpy.planes import Planes
+from wcodec.backends.torch.calls import Call
+from wcodec.backends.torch.planes import TorchPlanes
 from wcodec.backends.triton.launch import TILE, Work, extent, kind, launch, left, place, pointer, tiles, variant
 
-Join: TypeAlias = tuple[Planes, torch.Tensor, Sequence[torch.Tensor], torch.Tensor]
-Split: TypeAlias = tuple[Planes, torch.Tensor]
 LAST, IN_SYMBOL = tl.constexpr(1), tl.constexpr(2)
 """Where the sign goes (``coding.floats``)."""
 
@@ -80,29 +80,19 @@ def split_kernel(rows, sections, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBO
         _split(row, first, SIGN, PLANES, SYMBOL, VALUE, ALIGN, count)
 
 
-def join_planes_many(calls: Sequence[Join]) -> None:
-    """Join (split, symbol, rest planes, out) each; ``PlaneVerbs.join_planes`` for many sections."""
-    launch(join_kernel, [_work(*call) for call in calls])
+class TritonPlanes(TorchPlanes):
+    """Splitting and joining by kernels."""
 
+    def join_planes_many(self, calls: Sequence[Call]) -> None:
+        """Join the symbols and rest planes of many sections."""
+        launch(join_kernel, [_work(*call.arguments) for call in calls])
 
-def join_planes(split: Planes, symbol: torch.Tensor, rest: Sequence[torch.Tensor], out: torch.Tensor) -> None:
-    """Join symbols and rest planes into out."""
-    join_planes_many([(split, symbol, rest, out)])
-
-
-def split_planes_many(calls: Sequence[Split]) -> list[tuple[torch.Tensor, list[torch.Tensor]]]:
-    """Split elements of (split, x) each; ``PlaneVerbs.split_planes`` for many sections."""
-    found = []
-    for split, x in calls:
+    def split_planes(self, split: Planes, x: Any) -> tuple[Any, list[Any]]:
+        """Split elements into symbols and rest planes, lowest first."""
         symbol = x.new_empty(x.numel(), dtype=torch.uint8 if split.bits - split.rest <= 8 else torch.int16)
-        found.append((symbol, [x.new_empty(x.numel(), dtype=torch.uint8) for _ in range(split.count)]))
-    launch(split_kernel, [_work(split, symbol, rest, x) for (split, x), (symbol, rest) in zip(calls, found, strict=True)])
-    return found
-
-
-def split_planes(split: Planes, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""
-    return split_planes_many([(split, x)])[0]
+        rest = [x.new_empty(x.numel(), dtype=torch.uint8) for _ in range(split.count)]
+        launch(split_kernel, [_work(split, symbol, rest, x)])
+        return symbol, rest
 
 
 def _work(split: Planes, symbol: torch.Tensor, rest: Sequence[torch.Tensor], x: torch.Tensor) -> Work:
