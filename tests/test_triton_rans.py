@@ -17,6 +17,7 @@ from kernels import KINDS, ORACLE, Case, make_case, make_context, outcome
 
 from wcodec.backends import Planes, Symbols
 from wcodec.backends.triton.rans_decode import Gather, Join, RansCall, rans_decode_many
+from wcodec.backends.triton.rans_encode import rans_encode_many, rans_histogram_many
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.tables import Tables
 
@@ -165,3 +166,40 @@ def test_gather(case: Case, bits: int, width: int, entries: int) -> None:
     assert bool(int(call.status) & 4) == (not known.all()) and untouched(whole, case.count * width)
     got = out.numpy().view(centroids.dtype).reshape(-1, width)[known]
     assert np.array_equal(got, centroids.reshape(-1, width)[case.tokens[known]])
+
+
+@given(st.lists(small_cases(), min_size=1, max_size=2))
+@quick
+def test_encode(many: list[Case]) -> None:
+    tokens = [tensor(case.tokens) for case in many]
+    for case, counts in zip(many, rans_histogram_many([(case.job, its) for case, its in zip(many, tokens, strict=True)]), strict=True):
+        assert np.array_equal(counts, ORACLE.rans_histogram(case.job, case.tokens))
+    rooms = [room(case.words.size, 8) for case in many]
+    made = rans_encode_many([(case.job, its, out) for case, its, (_, out) in zip(many, tokens, rooms, strict=True)])
+    for case, (whole, out), (states, per_block, size) in zip(many, rooms, made, strict=True):
+        assert states.dtype == per_block.dtype == np.uint32 and size == case.words.size
+        assert np.array_equal(states, case.states) and np.array_equal(np.append(0, np.cumsum(per_block)), case.offsets)
+        assert np.array_equal(out.numpy(), case.words) and untouched(whole, size)
+
+
+def test_encode_into_too_little_room() -> None:
+    tokens = np.random.default_rng(0).integers(0, 200, 512).astype(np.uint8)
+    case = make_case(Order(512, 512, 32, block=256), Context(), 12, tokens)
+    whole, out = room(case.words.size - 2, 8)
+    ((_, _, size),) = rans_encode_many([(case.job, tensor(tokens), out)])
+    assert size == case.words.size and untouched(whole, out.numel())
+
+
+def test_histogram_of_many_tables() -> None:
+    rng, tokens = np.random.default_rng(1), np.random.default_rng(2).integers(0, 256, 640).astype(np.uint8)
+    context = Context("classes", map=np.arange(40, dtype=np.uint8)[None], columns=rng.integers(0, 40, 64).astype(np.uint8))
+    job = Job(Order(640, 64, 32, block=640), context, Tables(8, np.zeros((40, 256), np.uint16)))
+    (counts,) = rans_histogram_many([(job, tensor(tokens))])
+    assert np.array_equal(counts, ORACLE.rans_histogram(job, tokens))
+
+
+@given(st.integers(1, 4095), st.integers(0, 2**32 - 1))
+@settings(max_examples=2000)
+def test_reciprocal_is_too_small_by_one_at_most(frequency: int, state: int) -> None:
+    reciprocal = min(2**32 // frequency, 2**32 - 1)
+    assert 0 <= state // frequency - (state * reciprocal >> 32) <= 1

@@ -65,7 +65,7 @@ def rans_decode_many(calls: Sequence[RansCall]) -> None:
         _check(call)
         if not call.job.order.count:
             continue
-        if call.job.context.kind == "none" and not call.job.tables.frequencies.any():
+        if call.job.context.kind == "none" and not call.lut[0]:
             call.status.bitwise_or_(UNUSED_TABLE)  # every symbol chose it
             continue
         words = call.words if call.words.data_ptr() % 2 == 0 else call.words.clone()

@@ -18,9 +18,10 @@ from wcodec.backends.triton.launch import place
     START, MATRIX_COLS, CLASSES, ROWS, COLUMNS, MAP, TRELLIS, H0, H1,
     BASE, ZERO, PACKED_SIZE, CENTROIDS, ENTRIES, WIDTH,
     PLANE0, PLANE1, PLANE2, PLANE3, PLANE4, PLANE5, PLANE6, PLANE7,
-) = map(tl.constexpr, range(39))  # fmt: skip
+    TOKENS, CHOSEN, TABLES, COUNTS, ROOM, BEFORE, CAPACITY,
+) = map(tl.constexpr, range(46))  # fmt: skip
 """What a row says of a section: addresses, sizes and settings."""
-FIELDS = tl.constexpr(40)
+FIELDS = tl.constexpr(47)
 
 NONE, CLASS, PARITY = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 """Kinds of context: ``none``, ``classes``, ``trellis``."""
