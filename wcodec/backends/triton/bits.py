@@ -11,7 +11,7 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.planes import TorchPlanes
-from wcodec.backends.triton.launch import TILE, Work, extent, kind, launch, left, place, pointer, report, tiles, variant
+from wcodec.backends.triton.launch import TILE, Loose, Work, extent, kind, launch, left, place, pointer, report, tiles, variant
 
 DIFFERENT = tl.constexpr(1)
 """Flag of ``same_kernel``."""
@@ -89,14 +89,14 @@ class TritonBits(TorchPlanes):
     def same(self, a: Any, b: Any) -> bool:
         """Compare two tensors bit for bit; waits for them."""
         status, size = a.new_zeros(1, dtype=torch.int32), extent(a, b) * a.element_size()
-        launch(same_kernel, [Work(tiles(size), (a, b, size, status))])
+        launch(same_kernel, [Work(tiles(size), (a, b, size, Loose(status)))])
         return not status.item()
 
 
 def _unpack(data: torch.Tensor, width: int, base: int, out: torch.Tensor) -> Work:
     touched, word = next(row for row in UNPACKED if row[0] * 8 >= width + 7)
     constants = {"BYTES": touched, "WORD": word, "VALUE": kind(out)}
-    return Work(tiles(out.numel()), (data, data.numel(), out, out.numel(), width, base), constants)
+    return Work(tiles(out.numel()), (Loose(data), data.numel(), out, out.numel(), width, base), constants)
 
 
 UNPACKED = ((2, tl.uint32), (3, tl.uint32), (5, tl.uint64), (9, tl.uint64))
@@ -106,14 +106,14 @@ UNPACKED = ((2, tl.uint32), (3, tl.uint32), (5, tl.uint64), (9, tl.uint64))
 def _pack(x: torch.Tensor, width: int, base: int, out: torch.Tensor) -> Work:
     touched = 8 if width == 1 else (width + 6) // width + 1
     constants = {"VALUES": touched, "WORD": tl.uint64 if x.element_size() == 8 else tl.uint32, "VALUE": kind(x)}
-    return Work(tiles(out.numel()), (x, x.numel(), out, out.numel(), width, base), constants)
+    return Work(tiles(out.numel()), (Loose(x), x.numel(), out, out.numel(), width, base), constants)
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Compare two arrays of one dtype and size bit for bit."""
     status = a.new_zeros(1, dtype=torch.int32)
     size = extent(a, b) * a.element_size()
-    launch(same_kernel, [Work(tiles(size), (a, b, size, status))])
+    launch(same_kernel, [Work(tiles(size), (a, b, size, Loose(status)))])
     return not bool(status.item())
 
 

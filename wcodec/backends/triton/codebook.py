@@ -10,7 +10,7 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.codebook import TorchCodebook
-from wcodec.backends.triton.launch import TILE, Work, flag, kind, launch, left, place, pointer, report, slot, tiles, variant
+from wcodec.backends.triton.launch import TILE, Loose, Work, flag, kind, launch, left, place, pointer, report, slot, tiles, variant
 
 CODEBOOK_2 = flag("CODEBOOK-2")
 
@@ -53,15 +53,13 @@ class TritonCodebook(TorchCodebook):
 
     def gather_many(self, calls: Sequence[Call]) -> None:
         """Look up the centroids of many sections."""
-        launch(gather_kernel, [_work(*call.arguments, slot(call)) for call in calls])
+        launch(gather_kernel, [_work(slot(call), *call.arguments) for call in calls])
 
 
-def _work(centroids: torch.Tensor, width: int, indices: torch.Tensor, out: torch.Tensor, status: torch.Tensor) -> Work:
-    count, entries = out.numel(), centroids.numel() // width
+def _work(status: Loose, centroids: torch.Tensor, width: int, indices: torch.Tensor, out: torch.Tensor) -> Work:
+    count, entries = min(out.numel(), indices.numel() * width), centroids.numel() // width
     constants = {"WIDE": width > 1, "INDEX": kind(indices), "VALUE": kind(out)}
-    return Work(
-        tiles(count), (indices, indices.numel(), centroids, entries, out, min(count, indices.numel() * width), width, status), constants
-    )
+    return Work(tiles(count), (indices, indices.numel(), Loose(centroids), entries, out, count, width, status), constants)
 
 
 KERNELS = [

@@ -11,7 +11,23 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.floats import TorchFloats
-from wcodec.backends.triton.launch import TILE, Work, extent, flag, kind, launch, left, place, pointer, report, slot, tiles, variant
+from wcodec.backends.triton.launch import (
+    TILE,
+    Field,
+    Loose,
+    Work,
+    extent,
+    flag,
+    kind,
+    launch,
+    left,
+    place,
+    pointer,
+    report,
+    slot,
+    tiles,
+    variant,
+)
 from wcodec.coding.uniform import Grid
 from wcodec.types import DType
 
@@ -170,7 +186,7 @@ class TritonFloats(TorchFloats):
 
     def dequantise_many(self, calls: Sequence[Call]) -> None:
         """Write step · (symbol − zero), rounded, for many sections."""
-        launch(dequantise_kernel, [_values(*call.arguments, slot(call)) for call in calls])
+        launch(dequantise_kernel, [_values(slot(call), *call.arguments) for call in calls])
 
     def quantise(self, grid: Grid, start: int, x: Any, steps: Any, zero: int, levels: int, out: Any) -> None:
         """Write the symbols nearest to x / step, cut off at 0 and levels − 1; ``zero`` where the step is 0."""
@@ -178,7 +194,7 @@ class TritonFloats(TorchFloats):
 
     def add_floats_many(self, calls: Sequence[Call]) -> None:
         """Add x to total for many sections."""
-        launch(add_kernel, [_sum(*call.arguments, slot(call)) for call in calls])
+        launch(add_kernel, [_sum(slot(call), *call.arguments) for call in calls])
 
     def round_floats_many(self, calls: Sequence[Call]) -> None:
         """Round the float32 of many sections."""
@@ -186,8 +202,8 @@ class TritonFloats(TorchFloats):
 
 
 def _values(
-    grid: Grid, start: int, symbols: torch.Tensor, steps: torch.Tensor, zero: int, levels: int, dtype: DType, out: torch.Tensor,
-    status: torch.Tensor,
+    status: Loose, grid: Grid, start: int, symbols: torch.Tensor, steps: torch.Tensor, zero: int, levels: int, dtype: DType,
+    out: torch.Tensor,
 ) -> Work:  # fmt: skip
     count = extent(symbols, out)
     constants = {**_shape(grid, steps), "SYMBOL": kind(symbols), "FORMAT": dtype.name, "VALUE": kind(out)}
@@ -204,11 +220,11 @@ def _shape(grid: Grid, steps: torch.Tensor) -> dict[str, bool]:
     return {"SCALAR": steps.numel() == 1, "WIDE": grid.cols >= WIDE_COLS}
 
 
-def _span(grid: Grid, start: int, count: int, steps: torch.Tensor) -> tuple[int | torch.Tensor, ...]:
-    return steps, steps.numel(), grid.span(start, start + count)[0], start, max(grid.cols, 1), max(grid.group, 1), grid.stride
+def _span(grid: Grid, start: int, count: int, steps: torch.Tensor) -> tuple[Field, ...]:
+    return Loose(steps), steps.numel(), grid.span(start, start + count)[0], start, max(grid.cols, 1), max(grid.group, 1), grid.stride
 
 
-def _sum(total: torch.Tensor, x: torch.Tensor, status: torch.Tensor) -> Work:
+def _sum(status: Loose, total: torch.Tensor, x: torch.Tensor) -> Work:
     return Work(tiles(extent(total, x)), (total, x, x.numel(), status))
 
 

@@ -53,14 +53,24 @@ def report(status, bad, FLAG: tl.constexpr):
 
 
 @dataclass(frozen=True, slots=True)
+class Loose:
+    """An array from which single elements are loaded, not vectors: its alignment does not matter."""
+
+    array: torch.Tensor
+
+
+Field: TypeAlias = int | torch.Tensor | Loose
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
-    """What a launch does for one section. programs: how many. fields: integers, or tensors that stand for their addresses.
+    """What a launch does for one section. programs: how many. fields: integers, or arrays that stand for their addresses.
 
     constants: of the kernel; sections that have the same share a launch.
     """
 
     programs: int
-    fields: Sequence[int | torch.Tensor]
+    fields: Sequence[Field]
     constants: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +87,7 @@ def launch(kernel: Any, work: Iterable[Work]) -> None:
         kernel[(sections.numel(),)](rows, sections, **fixed, num_warps=WARPS, enable_fp_fusion=False)
 
 
-def before_tiles(kernel: Any, work: Sequence[Work]) -> list[torch.Tensor]:
+def before_tiles(kernel: Any, work: Sequence[Work]) -> list[Loose]:
     """Run a kernel that counts something in every tile, its first field being where.
 
     Returns for each section how many there are before each of its tiles, in all sections together: a scan of which the host learns nothing.
@@ -87,27 +97,30 @@ def before_tiles(kernel: Any, work: Sequence[Work]) -> list[torch.Tensor]:
     sizes = [item.programs for item in work]
     totals = torch.empty(sum(sizes), dtype=torch.int32, device=_device(work[0]))
     pieces = totals.split(sizes)
-    launch(kernel, [Work(item.programs, (piece, *item.fields), item.constants) for item, piece in zip(work, pieces, strict=True)])
-    return list((totals.cumsum(0) - totals).split(sizes))
+    launch(kernel, [Work(item.programs, (Loose(piece), *item.fields), item.constants) for item, piece in zip(work, pieces, strict=True)])
+    return [Loose(piece) for piece in (totals.cumsum(0) - totals).split(sizes)]
 
 
-def _field(value: int | torch.Tensor) -> int:
-    """Return the 64 bits of a field as a signed number."""
-    bits = value.data_ptr() if isinstance(value, torch.Tensor) else value
-    return (bits + 2**63) % 2**64 - 2**63
+def _array(value: Field) -> torch.Tensor | None:
+    return value.array if isinstance(value, Loose) else value if isinstance(value, torch.Tensor) else None
 
 
 def _device(item: Work) -> torch.device:
-    return next(f.device for f in item.fields if isinstance(f, torch.Tensor))
+    return next(array.device for value in item.fields if (array := _array(value)) is not None)
+
+
+def _number(value: Field) -> int:
+    """Return the 64 bits of a field as a signed number."""
+    array = _array(value)
+    bits = array.data_ptr() if array is not None else value
+    assert isinstance(bits, int)
+    return (bits + 2**63) % 2**64 - 2**63
 
 
 def _tables(items: Sequence[Work]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the rows [sections, 1 + fields], each beginning with its first program, and the section of every program."""
     first = [0, *accumulate(item.programs for item in items)]
-    rows = [
-        [at, *(signed(f.data_ptr() if isinstance(f, torch.Tensor) else f) for f in item.fields)]
-        for at, item in zip(first, items, strict=False)
-    ]
+    rows = [[at, *map(_number, item.fields)] for at, item in zip(first, items, strict=False)]
     device = _device(items[0])
     programs = upload(np.array([item.programs for item in items], np.int64), device)
     numbers = torch.arange(len(items), dtype=torch.int32, device=device)
@@ -120,16 +133,16 @@ def upload(x: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
 
 
-def upload_all(arrays: Sequence[npt.NDArray[np.int64]], device: torch.device) -> list[torch.Tensor]:
+def upload_all(arrays: Sequence[npt.NDArray[np.int64]], device: torch.device) -> list[Loose]:
     """Copy numbers of many sections to a device, as one."""
     sizes = [array.size for array in arrays]
-    return list(upload(np.concatenate([np.empty(0, np.int64), *arrays]), device).split(sizes))
+    return [Loose(piece) for piece in upload(np.concatenate([np.empty(0, np.int64), *arrays]), device).split(sizes)]
 
 
-def slot(call: Call) -> torch.Tensor:
+def slot(call: Call) -> Loose:
     """Return the status word of a call."""
     assert call.status is not None
-    return call.status
+    return Loose(call.status)
 
 
 def flag(rule: str) -> tl.constexpr:

@@ -18,6 +18,7 @@ from wcodec.backends.torch.masks import TorchMasks
 from wcodec.backends.triton.floats import FORMATS, narrow, widen
 from wcodec.backends.triton.launch import (
     TILE,
+    Loose,
     Work,
     before_tiles,
     extent,
@@ -132,7 +133,7 @@ def scatter_kernel(rows, sections, MARK: tl.constexpr, VALUE: tl.constexpr, ALIG
     inside = at < left(tl.load(row + 2), first)
     position = tl.load(pointer(row, 1, tl.uint32, ALIGN) + first + at, mask=inside, other=0).to(tl.int64)
     inside = inside & (position < tl.load(row + 4))
-    if MARK:
+    if MARK:  # noqa: SIM108 - a kernel has no such expression
         value = tl.full([TILE], 1, VALUE)
     else:
         value = tl.load(pointer(row, 5, VALUE, ALIGN) + first + at, mask=inside, other=0)
@@ -181,13 +182,13 @@ class TritonMasks(TorchMasks):
 
     def _place_gaps_many(self, calls: Sequence[Call]) -> None:
         starts = _starts([call.arguments[1] for call in calls], self.device)
-        launch(gaps_kernel, [_gaps(*call.arguments, its, slot(call)) for call, its in zip(calls, starts, strict=True)])
+        launch(gaps_kernel, [_gaps(its, slot(call), *call.arguments) for call, its in zip(calls, starts, strict=True)])
 
     def check_counts_many(self, calls: Sequence[Call]) -> None:
         """Check the counts of positions of the blocks of many masks."""
         starts = _starts([call.arguments[3] for call in calls], self.device)
         work = [
-            Work(tiles(its.numel() - 1), (call.arguments[0], its, its.numel() - 1, call.arguments[2], slot(call)))
+            Work(tiles(its.array.numel() - 1), (Loose(call.arguments[0]), its, its.array.numel() - 1, call.arguments[2], slot(call)))
             for call, its in zip(calls, starts, strict=True)
         ]
         launch(bounds_kernel, work)
@@ -212,23 +213,23 @@ class TritonMasks(TorchMasks):
         launch(add_at_kernel, [_add_at(*call.arguments) for call in calls])
 
 
-def _positions(masks: Sequence[tuple[torch.Tensor, int, torch.Tensor, str, torch.Tensor]], packed: bool) -> None:
+def _positions(masks: Sequence[tuple[torch.Tensor, int, torch.Tensor, str, Loose]], packed: bool) -> None:
     """Write positions, for (mask, count, out, rule, status) each."""
     constants = {"PACKED": packed}
     scans = before_tiles(count_kernel, [Work(max(1, tiles(count)), (mask, count), constants) for mask, count, *_ in masks])
     work = []
     for (mask, count, out, rule, status), scan in zip(masks, scans, strict=True):
-        work.append(Work(scan.numel(), (scan, mask, count, out, out.numel(), status, RULES[rule][0]), constants))
+        work.append(Work(scan.array.numel(), (scan, mask, count, Loose(out), out.numel(), status, RULES[rule][0]), constants))
     launch(positions_kernel, work)
 
 
-def _starts(counts: Sequence[U32], device: torch.device) -> list[torch.Tensor]:
+def _starts(counts: Sequence[U32], device: torch.device) -> list[Loose]:
     """Return how many there are before every block, and in all, for the blocks of each section."""
     return upload_all([np.concatenate((np.zeros(1, np.int64), np.cumsum(its, dtype=np.int64))) for its in counts], device)
 
 
-def _gaps(gaps: torch.Tensor, counts: U32, block: int, end: int, out: torch.Tensor, starts: torch.Tensor, status: torch.Tensor) -> Work:
-    fields = (gaps, extent(gaps, out), starts, block, end, out, status)
+def _gaps(starts: Loose, status: Loose, gaps: torch.Tensor, counts: U32, block: int, end: int, out: torch.Tensor) -> Work:
+    fields = (Loose(gaps), extent(gaps, out), starts, block, end, Loose(out), status)
     return Work(counts.size, fields, {"GAP": kind(gaps)})
 
 
@@ -239,12 +240,12 @@ def _clear(arrays: Sequence[torch.Tensor]) -> None:
 def _scatter(found: torch.Tensor, values: torch.Tensor | None, out: torch.Tensor) -> Work:
     count = extent(found) if values is None else extent(found, values)
     constants = {"MARK": values is None, "VALUE": kind(out)}
-    return Work(tiles(count), (found, count, out, out.numel(), 0 if values is None else values), constants)
+    return Work(tiles(count), (found, count, Loose(out), out.numel(), 0 if values is None else values), constants)
 
 
 def _add_at(found: torch.Tensor, values: torch.Tensor, dtype: DType, out: torch.Tensor) -> Work:
     count = extent(found, values)
-    return Work(tiles(count), (found, count, out, out.numel(), values), {"FORMAT": dtype.name, "VALUE": kind(out)})
+    return Work(tiles(count), (found, count, Loose(out), out.numel(), values), {"FORMAT": dtype.name, "VALUE": kind(out)})
 
 
 KERNELS = [

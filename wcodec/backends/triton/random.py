@@ -13,7 +13,7 @@ import triton.language as tl
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.random import TorchRandom
 from wcodec.backends.triton.floats import FORMATS, narrow
-from wcodec.backends.triton.launch import TILE, Work, kind, launch, left, place, pointer, upload, variant
+from wcodec.backends.triton.launch import TILE, Loose, Work, kind, launch, left, place, pointer, upload, variant
 from wcodec.coding import philox
 
 
@@ -37,7 +37,7 @@ def words(row, first):
 def _numbers(row, first, NORMAL: tl.constexpr, FORMAT: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr, low, count):
     word = words(row, tl.load(row + 6) + first)
     if NORMAL:
-        table = pointer(row, 9, tl.uint32, 16)
+        table = pointer(row, 9, tl.uint32, 4)
         number = tl.load(table + (word >> 20).to(tl.int32)).to(tl.float32) * 2.384185791015625e-07
         number = tl.where((word >> 19 & 1) == 1, -number, number)
     else:
@@ -91,7 +91,7 @@ def _fill(
 ) -> Work:  # fmt: skip
     reals = [int(np.float32(real).view(np.uint32)) for real in (scale, decay)]
     constants = {"SKIP": start % 4, "NORMAL": how == "normal", "FORMAT": format, "VALUE": kind(out)}
-    return Work(_tiles(start, out), (out, out.numel(), seed, id, stream, start, *reals, _normals(out.device)), constants)
+    return Work(_tiles(start, out), (out, out.numel(), seed, id, stream, start, *reals, Loose(_normals(out.device))), constants)
 
 
 def _draw(seed: int, id: int, stream: int, threshold: int, start: int, out: torch.Tensor) -> Work:

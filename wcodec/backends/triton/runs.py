@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from wcodec.backends.torch.calls import RULES
-from wcodec.backends.triton.launch import TILE, Work, launch, place, pointer, upload_all, variant
+from wcodec.backends.triton.launch import TILE, Loose, Work, launch, place, pointer, upload_all, variant
 from wcodec.types import U32
 
 
@@ -41,7 +41,7 @@ class Runs:
     shift: int
     value: int
     rule: str
-    status: torch.Tensor
+    status: Loose
 
 
 def check_runs(checks: Sequence[Runs]) -> None:
@@ -51,9 +51,9 @@ def check_runs(checks: Sequence[Runs]) -> None:
         launch(runs_kernel, [_work(*pair) for pair in zip(checks, counts, strict=True)])
 
 
-def _work(check: Runs, counts: torch.Tensor) -> Work:
-    fields = (check.data, check.data.numel(), check.block, counts, check.shift, check.value, check.status, RULES[check.rule][0])
-    return Work(counts.numel(), fields)
+def _work(check: Runs, counts: Loose) -> Work:
+    fields = (Loose(check.data), check.data.numel(), check.block, counts, check.shift, check.value, check.status, RULES[check.rule][0])
+    return Work(counts.array.numel(), fields)
 
 
 KERNELS = [variant("counts of blocks", runs_kernel)]

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.entropy import TorchEntropy
-from wcodec.backends.triton.launch import TILE, Work, before_tiles, extent, kind, launch, left, place, pointer, slot, tiles, variant
+from wcodec.backends.triton.launch import TILE, Loose, Work, before_tiles, extent, kind, launch, left, place, pointer, slot, tiles, variant
 from wcodec.backends.triton.runs import Runs, check_runs
 from wcodec.coding.tokens import Alphabet
 
@@ -69,18 +69,17 @@ class TritonTokens(TorchEntropy):
             alphabet, order, counts, tokens, outliers, out = call.arguments
             if order.block:  # then blocks are runs of elements
                 out.copy_(outliers)
-                checks.append(
-                    Runs(tokens, order.block, counts, int(alphabet.trellis), alphabet.escape >> alphabet.trellis, "RANS-3", slot(call))
-                )
+                escape = alphabet.escape >> alphabet.trellis
+                checks.append(Runs(tokens, order.block, counts, int(alphabet.trellis), escape, "RANS-3", slot(call)))
             else:
-                TorchEntropy._order_outliers.one(self, call.status, *call.arguments)
+                TorchEntropy._order_outliers.one(self, call.status, *call.arguments)  # type: ignore[attr-defined]
         check_runs(checks)
 
     def join_tokens_many(self, calls: Sequence[Call]) -> None:
         """Turn the tokens, raw bits and escaped values of many sections into values."""
         escaped = [i for i, call in enumerate(calls) if call.arguments[0].escape >= 0]
         scans = dict(zip(escaped, before_tiles(escapes_kernel, [_count(*calls[i].arguments[:2]) for i in escaped]), strict=True))
-        launch(join_tokens_kernel, [_work(*call.arguments, scans.get(i)) for i, call in enumerate(calls)])
+        launch(join_tokens_kernel, [_work(scans.get(i), *call.arguments) for i, call in enumerate(calls)])
 
 
 def _count(alphabet: Alphabet, tokens: torch.Tensor) -> Work:
@@ -88,10 +87,10 @@ def _count(alphabet: Alphabet, tokens: torch.Tensor) -> Work:
 
 
 def _work(
-    alphabet: Alphabet, tokens: torch.Tensor, raw: torch.Tensor | None, outliers: torch.Tensor, out: torch.Tensor, scan: torch.Tensor | None
+    scan: Loose | None, alphabet: Alphabet, tokens: torch.Tensor, raw: torch.Tensor | None, outliers: torch.Tensor, out: torch.Tensor
 ) -> Work:
     count, trellis = extent(tokens, out, *([] if raw is None else [raw])), int(alphabet.trellis)
-    escapes = (0, 0, 0) if scan is None else (scan, outliers, outliers.numel())
+    escapes = (0, 0, 0) if scan is None else (scan, Loose(outliers), outliers.numel())
     values = (trellis, alphabet.escape >> trellis, alphabet.bits, alphabet.base, int(alphabet.zero))
     constants = {"RAW": None if raw is None else kind(raw), "ESCAPES": scan is not None, "VALUE": kind(out)}
     return Work(tiles(count), (tokens, count, out, 0 if raw is None else raw, *values, *escapes), constants)
