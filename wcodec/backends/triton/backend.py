@@ -9,10 +9,11 @@ from wcodec.backends.triton.floats import TritonFloats
 from wcodec.backends.triton.masks import TritonMasks
 from wcodec.backends.triton.planes import TritonPlanes
 from wcodec.backends.triton.random import TritonRandom
+from wcodec.backends.triton.rans_decode import TritonRans
 from wcodec.backends.triton.tokens import TritonTokens
 
 
-class TritonBackend(TritonTokens, TritonCodebook, TritonPlanes, TritonBits, TritonMasks, TritonRandom, TritonFloats, TorchBackend):
+class TritonBackend(TritonRans, TritonTokens, TritonCodebook, TritonPlanes, TritonBits, TritonMasks, TritonRandom, TritonFloats, TorchBackend):
     """Verbs on tensors of one device, the hot ones as one launch over the blocks of all sections of a batch."""
 
     name = "triton"

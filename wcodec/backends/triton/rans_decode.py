@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from wcodec.backends import Planes, Symbols
+from wcodec.backends.torch.calls import RULES, Call
+from wcodec.backends.torch.entropy import TorchEntropy
 from wcodec.backends.triton import rans_kernels as kernels
-from wcodec.backends.triton.launch import Work, launch
+from wcodec.backends.triton.launch import Kernel, Work, launch, variant
 from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
 from wcodec.coding.rans import Job
 from wcodec.types import U32
 
-UNUSED_TABLE = 2
-"""Flag of E-7 in a status."""
+UNUSED_TABLE = RULES["E-7"][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +146,49 @@ def _constants(call: RansCall) -> dict[str, Any]:
     elif isinstance(call.then, Gather):
         found["EPILOGUE"] = (kernels.GATHER if call.then.width == 1 else kernels.GATHER_WIDE).value
     return found
+
+
+class TritonRans(TorchEntropy):
+    """Entropy decoding by kernels."""
+
+    def rans_decode_many(self, calls: Sequence[Call]) -> None:
+        """Decode the tokens of many windows."""
+        rans_decode_many([_call(call, None) for call in calls])
+
+    def rans_join_many(self, calls: Sequence[Call]) -> None:
+        """Decode and join many windows."""
+        rans_decode_many([_call(call, Join(*call.arguments[5:8])) for call in calls])
+
+    def rans_gather_many(self, calls: Sequence[Call]) -> None:
+        """Decode and look up many windows."""
+        rans_decode_many([_call(call, Gather(*call.arguments[5:7])) for call in calls])
+
+
+def _call(call: Call, then: Join | Gather | None) -> RansCall:
+    assert call.status is not None
+    return RansCall(*call.arguments[:5], out=call.arguments[-1], status=call.status, then=then)
+
+
+def _variant(name: str, **constants: Any) -> Kernel:
+    usual = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4, "EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False}
+    return variant(f"rans decode, {name}", kernels.rans_decode_kernel, **usual | constants)
+
+
+KERNELS = [
+    _variant("tokens"),
+    _variant("tokens, tiles", TILED=True),
+    _variant("tokens, 4 lanes", W=4, NB=32),
+    _variant("tokens, 1 lane", W=1, NB=128),
+    _variant("classes", CONTEXT=kernels.CLASS.value),
+    _variant("classes, tiles", CONTEXT=kernels.CLASS.value, TILED=True),
+    _variant("trellis", CONTEXT=kernels.PARITY.value),
+    _variant("trellis, tiles", CONTEXT=kernels.PARITY.value, TILED=True),
+    _variant("trellis, wide tiles", CONTEXT=kernels.PARITY.value, TILED=True, HELD=False),
+    _variant("joined 8 bits, 3 packed", EPILOGUE=kernels.JOIN.value, REST_BITS=3, IS_PACKED=True),
+    _variant("joined 16 bits, rest 8", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=8, SIGN=1),
+    _variant("joined 16 bits, 7 packed", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=7, SIGN=2, IS_PACKED=True),
+    _variant("joined 32 bits, rest 24", EPILOGUE=kernels.JOIN.value, BITS=32, REST_BITS=24, SIGN=1),
+    _variant("joined 64 bits, rest 52", EPILOGUE=kernels.JOIN.value, BITS=64, REST_BITS=52),
+    _variant("centroids", EPILOGUE=kernels.GATHER.value, BITS=16),
+    _variant("wide centroids", EPILOGUE=kernels.GATHER_WIDE.value, BITS=16),
+]

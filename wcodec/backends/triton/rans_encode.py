@@ -11,7 +11,7 @@ import torch
 import triton
 
 from wcodec.backends.triton import rans_encode_kernels as kernels
-from wcodec.backends.triton.launch import Work, launch
+from wcodec.backends.triton.launch import Work, launch, variant
 from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
 from wcodec.coding.rans import Job
 from wcodec.coding.tables import Tables
@@ -113,3 +113,14 @@ def _choose(calls: Sequence[Tokens]) -> list[torch.Tensor | None]:
         found.append(chosen)
     launch(kernels.choose_kernel, work)
     return found
+
+
+KERNELS = [
+    variant("choose, trellis in tiles", kernels.choose_kernel, CONTEXT=kernels.PARITY.value, TILED=True, HELD=True, W=32, NB=4),
+    variant("choose, classes", kernels.choose_kernel, CONTEXT=1, TILED=False, HELD=True, W=32, NB=4),
+    variant("count 256 tokens", kernels.count_kernel, SEVERAL=False, BINS=256),
+    variant("count 4096 tokens of tables", kernels.count_kernel, SEVERAL=True, BINS=MOST_BINS),
+    variant("rans encode, tokens", kernels.rans_encode_kernel, SEVERAL=False, TILED=False, W=32, NB=4),
+    variant("rans encode, chosen tables in tiles", kernels.rans_encode_kernel, SEVERAL=True, TILED=True, W=32, NB=4),
+    variant("rans encode, words", kernels.gather_words_kernel),
+]

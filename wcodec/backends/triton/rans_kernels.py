@@ -10,7 +10,7 @@ matrix; in linear order it is one row. A *quad* is the next four symbols of ever
 import triton
 import triton.language as tl
 
-from wcodec.backends.triton.launch import place
+from wcodec.backends.triton.launch import flag, place
 
 (
     PROGRAM, STATES, OFFSETS, WORDS, LUT, PRECISION, OUT, STATUS,
@@ -27,6 +27,7 @@ NONE, CLASS, PARITY = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 """Kinds of context: ``none``, ``classes``, ``trellis``."""
 BYTES, JOIN, GATHER, GATHER_WIDE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 """What becomes of tokens: they are stored, joined with rest planes, looked up in a codebook of width 1 or of more."""
+UNENDED, UNUSED, UNKNOWN = flag("E-6"), flag("E-7"), flag("CODEBOOK-2")
 
 
 @triton.jit
@@ -311,6 +312,6 @@ def rans_decode_kernel(
                 row, col = tl.where(col >= cols, row + 1, row), tl.where(col >= cols, col - cols, col)
             ahead, piece, down = next_quad(ahead, piece, down, row_skip, per_row, 4 * W // every, TILED)
         ahead *= every
-    wrong = tl.where((x == 65536) & (cursor == end)[:, None], 0, 1) | tl.where(bad, 2, 0) | tl.where(missing, 4, 0)
+    wrong = tl.where((x == 65536) & (cursor == end)[:, None], 0, UNENDED) | tl.where(bad, UNUSED, 0) | tl.where(missing, UNKNOWN, 0)
     status = address(section, STATUS, tl.int32)
     tl.atomic_or(status + tl.zeros([NB, W], tl.int32), wrong, mask=wrong != 0)
