@@ -10,11 +10,21 @@ from wcodec.backends.triton.masks import TritonMasks
 from wcodec.backends.triton.patterns import TritonPatterns
 from wcodec.backends.triton.planes import TritonPlanes
 from wcodec.backends.triton.random import TritonRandom
+from wcodec.backends.triton.rans_decode import TritonRans
 from wcodec.backends.triton.tokens import TritonTokens
 
 
 class TritonBackend(
-    TritonTokens, TritonCodebook, TritonPlanes, TritonBits, TritonMasks, TritonPatterns, TritonRandom, TritonFloats, TorchBackend
+    TritonRans,
+    TritonTokens,
+    TritonCodebook,
+    TritonPlanes,
+    TritonBits,
+    TritonMasks,
+    TritonPatterns,
+    TritonRandom,
+    TritonFloats,
+    TorchBackend,
 ):
     """Verbs on tensors of one device, the hot ones as one launch over the blocks of all sections of a batch."""
 
