@@ -37,9 +37,9 @@ TARGETS = {
 HEAD = f"""# What the kernels take
 
 Written by `tools/kernels.py` with Triton {triton.__version__}: compiled ahead of time, {WARPS} warps, fusion of floating-point operations off; no GPU has run them here.
-`loop`: instructions of the first loop, for the decoder of 32 lanes that of four symbols per lane: 128 symbols of a block per warp
+`loop`: instructions of the first innermost loop, for the decoder of 32 lanes that of four symbols per lane: 128 symbols of a block per warp
 (a wave of 64 decodes two blocks). `spills`: loads and stores of spilled registers; bytes of scratch memory on gfx942. `fma`: fused
-multiply-adds of floats, divisions left out. `shared`: bytes a program has.
+multiply-adds of floats, those that divisions are made of left out. `shared`: bytes a program has.
 
 | kernel | target | registers | spills | shared | instructions | loop | fma |
 |---|---|---|---|---|---|---|---|
@@ -87,11 +87,18 @@ def _nvidia(made: triton.compiler.CompiledKernel) -> Figures:
     registers = re.search(r"REG:(\d+)", usage)
     assert registers is not None
     spills = sum(bool(re.search(r"\b(STL|LDL)\b", text)) for _, text in code)
-    jumps = [(at, int(m.group(1), 16)) for at, text in code if (m := re.search(r"\bBRA\b.*?(0x[0-9a-f]+)", text))]
-    bodies = {to: [text for at, text in code if to <= at <= back] for back, to in jumps if to < back}
-    # What stands behind the last instruction of a kernel and jumps back into it is no loop.
-    loops = [len(body) for _, body in sorted(bodies.items()) if not any("COLLECTIVE" in text or "EXIT" in text for text in body)]
-    return Figures(int(registers.group(1)), spills, made.metadata.shared, len(code), loops[0] if loops else 0, fused)
+    places = {at: i for i, (at, _) in enumerate(code)}
+    jumps = [(i, places[int(m.group(1), 16)]) for i, (_, text) in enumerate(code) if (m := re.search(r"\bBRA\b.*?(0x[0-9a-f]+)", text))]
+    return Figures(int(registers.group(1)), spills, made.metadata.shared, len(code), _loop(jumps, [text for _, text in code]), fused)
+
+
+def _loop(jumps: list[tuple[int, int]], code: list[str]) -> int:
+    """Return the instructions of the first loop that holds no other. jumps: places of jumps, and where they lead."""
+    loops = sorted((to, at) for at, to in jumps if to < at)
+    # What stands behind the end of a kernel and jumps back into it is no loop.
+    loops = [(to, at) for to, at in loops if not any(re.match(r"(@\S+ )?EXIT|s_endpgm", text) for text in code[to : at + 1])]
+    inner = [(to, at) for to, at in loops if not any(to <= a and b <= at for a, b in loops if (a, b) != (to, at))]
+    return inner[0][1] - inner[0][0] + 1 if inner else 0
 
 
 def _fuses(text: str) -> bool:
@@ -115,27 +122,22 @@ def _dump(cubin: bytes) -> tuple[list[tuple[int, str]], str]:
 
 def _amd(made: triton.compiler.CompiledKernel) -> Figures:
     text = made.asm["amdgcn"]
-    body = text[: text.index("s_endpgm", text.rindex("\ts_endpgm") - 1)].splitlines()
     code: list[str] = []
     labels: dict[str, int] = {}
-    loops: dict[int, int] = {}
-    for line in body:
+    for line in text.splitlines():
         if label := re.match(r"(\.\w+):", line):
             labels[label.group(1)] = len(code)
         elif re.match(r"\t(s|v|ds|global|flat|buffer|scratch)_\w+", line):
             code.append(line.strip())
-            target = re.match(r"\ts_c?branch\w*\s+(\.\w+)", line)
-            if target and target.group(1) in labels:
-                start = labels[target.group(1)]
-                loops[start] = len(code) - start
+    jumps = [(i, labels[m.group(1)]) for i, its in enumerate(code) if (m := re.match(r"s_c?branch\w*\s+(\.\w+)", its))]
 
     def fact(name: str) -> int:
         found = re.search(rf"{name}:?\s+(\d+)", text)
         return int(found.group(1)) if found else 0
 
-    fused = 0 if re.search(r"v_div_|v_sqrt", text) else sum(bool(re.match(r"v_(pk_)?(fma|mad_f|mac_f)", its)) for its in code)
-    loop = loops[min(loops)] if loops else 0
-    return Figures(fact("; NumVgprs"), fact("; ScratchSize"), made.metadata.shared, len(code), loop, fused)
+    divides = re.search(r"v_div_|v_sqrt|v_rcp_", text)  # of integers too
+    fused = 0 if divides else sum(bool(re.match(r"v_(pk_)?(fma|mad_f|mac_f)", its)) for its in code)
+    return Figures(fact("; NumVgprs"), fact("; ScratchSize"), made.metadata.shared, len(code), _loop(jumps, code), fused)
 
 
 def rows(names: list[str]) -> list[str]:

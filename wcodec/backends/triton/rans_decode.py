@@ -170,7 +170,8 @@ def _call(call: Call, then: Join | Gather | None) -> RansCall:
 
 
 def _variant(name: str, **constants: Any) -> Kernel:
-    usual = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4, "EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False}
+    usual = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4}
+    usual |= {"EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False}
     return variant(f"rans decode, {name}", kernels.rans_decode_kernel, **usual | constants)
 
 

@@ -15,13 +15,13 @@ from wcodec.backends.triton.launch import flag, place
 (
     PROGRAM, STATES, OFFSETS, WORDS, LUT, PRECISION, OUT, STATUS,
     BLOCKS, COUNT, COLS, HIGH, WIDE, HEIGHT, ACROSS, WHOLE,
-    START, MATRIX_COLS, CLASSES, ROWS, COLUMNS, MAP, TRELLIS, H0, H1,
+    START, FIRST_ROW, MATRIX_COLS, CLASSES, ROWS, COLUMNS, MAP, TRELLIS, H0, H1,
     BASE, ZERO, PACKED_SIZE, CENTROIDS, ENTRIES, WIDTH,
     PLANE0, PLANE1, PLANE2, PLANE3, PLANE4, PLANE5, PLANE6, PLANE7,
     TOKENS, CHOSEN, TABLES, COUNTS, ROOM, BEFORE, CAPACITY,
-) = map(tl.constexpr, range(46))  # fmt: skip
+) = map(tl.constexpr, range(47))  # fmt: skip
 """What a row says of a section: addresses, sizes and settings."""
-FIELDS = tl.constexpr(47)
+FIELDS = tl.constexpr(48)
 
 NONE, CLASS, PARITY = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 """Kinds of context: ``none``, ``classes``, ``trellis``."""
@@ -60,8 +60,9 @@ def tiles(section, block, W: tl.constexpr, TILED: tl.constexpr):
     """
     wide, count = tl.load(section + WIDE), tl.load(section + COUNT)
     if TILED:
-        cols, high, across = tl.load(section + COLS), tl.load(section + HIGH), tl.load(section + ACROSS).to(tl.int32)
-        top, left = (block // across) * high, (block % across) * wide
+        cols, high, across = tl.load(section + COLS), tl.load(section + HIGH), tl.load(section + ACROSS).to(tl.uint32)
+        band = block.to(tl.uint32) // across
+        top, left = band.to(tl.int64) * high, (block.to(tl.uint32) - band * across).to(tl.int64) * wide
         columns, height, per_row = tl.minimum(cols - left, wide), tl.minimum(high, tl.load(section + HEIGHT) - top), wide // (4 * W)
         first, whole, most = top * cols + left, tl.where(columns == wide, height, 0) * per_row, height * per_row
     else:
@@ -183,7 +184,7 @@ def epilogue_of(section, kind: tl.constexpr, EPILOGUE: tl.constexpr, REST_BITS: 
     if EPILOGUE == JOIN:
         planes = ()
         for i in tl.static_range((REST_BITS + 7) // 8):
-            planes = planes + (tl.multiple_of(address(section, PLANE0 + i, tl.uint8), ALIGN),)
+            planes = (*planes, tl.multiple_of(address(section, PLANE0 + i, tl.uint8), ALIGN))
         return tl.load(section + BASE).to(tl.uint32), tl.load(section + ZERO) != 0, tl.load(section + PACKED_SIZE), planes
     else:
         entries = tl.load(section + ENTRIES)
@@ -233,7 +234,8 @@ def _store(
         tl.store(out + element, value.to(kind), mask=mask)
     else:
         centroids, entries, width = epilogue
-        missing |= ((a >= entries) & (valid > 0)) | ((b >= entries) & (valid > 1)) | ((c >= entries) & (valid > 2)) | ((d >= entries) & (valid > 3))
+        missing |= ((a >= entries) & (valid > 0)) | ((b >= entries) & (valid > 1))
+        missing |= ((c >= entries) & (valid > 2)) | ((d >= entries) & (valid > 3))
         if EPILOGUE == GATHER:
             a, b = tl.load(centroids + a, mask=a < entries, other=0), tl.load(centroids + b, mask=b < entries, other=0)
             c, d = tl.load(centroids + c, mask=c < entries, other=0), tl.load(centroids + d, mask=d < entries, other=0)
@@ -275,7 +277,7 @@ def rans_decode_kernel(
     first, top, left, columns, height, whole, most, per_row = tiles(section, block, W, TILED)
     cols, start = tl.load(section + MATRIX_COLS), tl.load(section + START)
     if TILED:
-        row, col = (start // cols + top)[:, None], left[:, None] + 4 * lane
+        row, col = (tl.load(section + FIRST_ROW) + top)[:, None], left[:, None] + 4 * lane
     elif CONTEXT == CLASS:
         row, col = (start + first[:, None] + 4 * lane) // cols, (start + first[:, None] + 4 * lane) % cols
         row_step, col_step = 4 * W // cols, 4 * W % cols

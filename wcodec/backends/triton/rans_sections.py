@@ -99,7 +99,7 @@ def place_of(job: Job) -> Fields:
     """Return the fields that say where the blocks of a window stand, and how its tables are chosen."""
     order, context = job.order, job.context
     found = {"BLOCKS": order.blocks, "COUNT": order.count, "START": job.start, "MATRIX_COLS": max(order.cols, 1)}
-    found["PRECISION"] = job.tables.precision
+    found |= {"PRECISION": job.tables.precision, "FIRST_ROW": job.start // max(order.cols, 1)}
     if order.block:
         found |= {"COLS": order.block, "WIDE": order.block}
     else:
