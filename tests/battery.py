@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import blake3
 import numpy as np
 import pytest
+import torch
 
 from wcodec.backends import available, get_backend
 from wcodec.codecs import CODECS, Env, check, unit
@@ -25,6 +26,10 @@ ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "fixtures"
 
 BACKENDS = tuple(available())
+DEVICES = ("torch",)
+"""Backends of tensors, with ``@`` and a device other than the cpu."""
+if torch.cuda.is_available():
+    DEVICES += ("torch@cuda", "triton@cuda")
 
 EXAMPLES = [
     pytest.param(name, options, id=f"{name}-{i}")
@@ -47,7 +52,17 @@ def sample(codec: str) -> tuple[Spec, UInts]:
 
 
 def make_env(backend: str = "numpy", **options: Any) -> Env:
-    return Env(get_backend(backend), CODECS, **options)
+    if backend in BACKENDS:
+        return Env(get_backend(backend), CODECS, **options)
+    name, _, device = backend.partition("@")
+    return Env(get_backend(name, device or "cpu"), CODECS, near=Env(get_backend(), CODECS, **options), **options)
+
+
+def encode_on(backend: str, codec: str, x: UInts, spec: Spec, **options: Any) -> Section:
+    """Encode an array with a backend, on its device where the codec has an encoder there."""
+    env = make_env(backend)
+    env = env.host if CODECS[codec].host_encode else env
+    return CODECS[codec].encode(env.backend.from_host(x.copy()), spec, env, **options)
 
 
 def raw(x: Any) -> Section:
@@ -87,14 +102,16 @@ def read_back(data: bytes, backend: str, name: str = "x") -> tuple[Section, Spec
     return record.section, record.spec, env
 
 
-def pass_battery(codec: str, options: Mapping[str, Any], spec: Spec, x: UInts, windows: list[tuple[int, int]]) -> None:
+def pass_battery(
+    codec: str, options: Mapping[str, Any], spec: Spec, x: UInts, windows: list[tuple[int, int]], backends: Sequence[str] = BACKENDS
+) -> None:
     """Encode on every backend to the same bytes, store, check, and decode whole and in windows on every backend to the same bits."""
-    encoded = {name: CODECS[codec].encode(x.copy(), spec, make_env(name), **options) for name in BACKENDS}
+    encoded = {name: encode_on(name, codec, x, spec, **options) for name in backends}
     files = {name: stored(section, spec, x) for name, section in encoded.items()}
     assert len(set(files.values())) == 1, "backends store different bytes"
     want = x if CODECS[codec].lossless else decoded(encoded["numpy"], spec, make_env())
     alike = same_bits if exact(encoded["numpy"], make_env()) else partial(close, spec)
-    for name in BACKENDS:
+    for name in backends:
         for section, its, env in ((encoded[name], spec, make_env(name)), read_back(files[name], name)):
             assert its == spec and section.codec == codec and bytes_of(section) == bytes_of(encoded[name])
             check(section, spec, env)
@@ -111,8 +128,8 @@ def close(spec: Spec, a: UInts, b: UInts) -> bool:
 
 
 def refusal(section: Section, spec: Spec, **options: Any) -> WcodecError | None:
-    """The error that checking and decoding a section gives; the same kind and rule on every backend."""
-    errors = [_refusal(section, spec, make_env(name, **options)) for name in BACKENDS]
+    """The error that checking and decoding a section gives; the same kind and rule on every backend, those of devices too."""
+    errors = [_refusal(section, spec, make_env(name, **options)) for name in (*BACKENDS, *DEVICES)]
     assert len({(type(e), getattr(e, "rule", None)) for e in errors}) == 1, errors
     return errors[0]
 

@@ -91,9 +91,9 @@ def decoded(section: Section, spec: Spec, env: Env, start: int = 0, stop: int | 
     """Check a section, and decode a window over memory that holds other values."""
     check(section, spec, env)
     stop = spec.count if stop is None else stop
-    out: UInts = np.full((stop - start) * spec.dtype.storage.itemsize, 0xA5, np.uint8).view(spec.dtype.storage)
+    out = env.backend.from_host(np.full((stop - start) * spec.dtype.storage.itemsize, 0xA5, np.uint8).view(spec.dtype.storage))
     decode(section, spec, env, start, stop, out)
-    return out
+    return env.backend.to_host(out).view(spec.dtype.storage)
 
 
 def _damaged(data: bytes, spec: Spec, codecs: Mapping[str, Codec], case: str) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from wcodec.api.encoder import encode_tensors
 from wcodec.api.opened import Framework, Opened
+from wcodec.api.work import DEVICE
 from wcodec.errors import BackendUnavailable
 from wcodec.types import DTYPES, Limits, Spec, UInts
 
@@ -54,33 +55,44 @@ def _bytes(tensor: torch.Tensor) -> UInts:
     return found
 
 
-def torch_framework(device: Any = "cpu") -> Framework:
-    """Make the view of arrays that loads to a device."""
+def torch_framework(device: Any = "cpu", kernels: str = "auto") -> Framework:
+    """Make the view of arrays that loads to a device; kernels of a device's decode to tensors, on the cpu too."""
+    tensors = kernels in DEVICE
     where = torch.device(device)
 
-    def wrap(flat: UInts, spec: Spec) -> torch.Tensor:
+    def wrap(flat: Any, spec: Spec) -> torch.Tensor:
         dtype = torch_dtype(spec.dtype.name)
-        if not flat.size:
+        if not len(flat):
             return torch.empty(_shape(spec), dtype=dtype, device=where)
+        if isinstance(flat, torch.Tensor):
+            return flat.view(dtype).reshape(_shape(spec))
         tensor = torch.from_numpy(flat.view(np.uint8)).view(dtype).reshape(_shape(spec))
         return tensor if where.type == "cpu" else tensor.to(where)
 
-    def flat(out: Any, spec: Spec) -> UInts:
+    def flat(out: Any, spec: Spec) -> Any:
         want = torch_dtype(spec.dtype.name)
         if not isinstance(out, torch.Tensor) or out.dtype != want or tuple(out.shape) != _shape(spec):
             raise ValueError(f"out must be a tensor of {want} {list(_shape(spec))}")
-        if out.device.type != "cpu" or not out.is_contiguous():
-            raise ValueError("out must be contiguous and on the cpu")
-        return _bytes(out.detach()).view(spec.dtype.storage)
+        if out.device.type != where.type or not out.is_contiguous():
+            raise ValueError(f"out must be contiguous and on {where}")
+        return _bytes(out.detach()).view(spec.dtype.storage) if where.type == "cpu" and not tensors else _elements(out.detach())
 
     return Framework(wrap, flat)
+
+
+def _elements(tensor: torch.Tensor) -> torch.Tensor:
+    """View a contiguous tensor's memory as flat storage elements."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    flat = tensor.reshape(-1)
+    return flat.view(torch.int32) if tensor.dtype == torch.complex64 else flat.view(kinds[tensor.element_size()])
 
 
 def load_file(
     filename: str | Path, device: Any = "cpu", *, threads: int | None = None, kernels: str = "auto", limits: Limits | None = None
 ) -> dict[str, torch.Tensor]:
-    """Load all tensors of a ``.wcodec`` file to a device. Tied names share one tensor; all others own their memory."""
-    with Opened(filename, torch_framework(device), threads=threads, kernels=kernels, limits=limits, whole=True) as opened:
+    """Load all tensors of a ``.wcodec`` file to a device, which decodes them. Tied names share one tensor; all others own their memory."""
+    options: dict[str, Any] = {"threads": threads, "kernels": kernels, "limits": limits, "device": str(device), "whole": True}
+    with Opened(filename, torch_framework(device, kernels), **options) as opened:
         return opened.get_tensors()
 
 
@@ -93,16 +105,19 @@ def load(data: bytes, *, limits: Limits | None = None) -> dict[str, torch.Tensor
 def save_file(tensors: Mapping[str, torch.Tensor], filename: str | Path, metadata: Mapping[str, str] | None = None, **options: Any) -> None:
     """Encode tensors to a file; options are those of ``wcodec.encode`` (recipe, threads, force …). Overwrites, as safetensors does.
 
+    Tensors of a device are encoded on it.
     Raises ValueError for non-contiguous tensors and for tensors that share memory (use save_model for those).
     """
-    found = _storage(tensors)
+    options = _device(tensors) | {"force": True} | options
+    found = _storage(tensors, options)
     _refuse_shared(tensors)
-    encode_tensors(found, filename, metadata, **{"force": True} | options)
+    encode_tensors(found, filename, metadata, **options)
 
 
 def save(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None, **options: Any) -> bytes:
     """Encode tensors to bytes. Raises as save_file."""
-    found = _storage(tensors)
+    options = _device(tensors) | options
+    found = _storage(tensors, options)
     _refuse_shared(tensors)
     buffer = io.BytesIO()
     encode_tensors(found, buffer, metadata, **options)
@@ -126,8 +141,9 @@ def save_model(model: torch.nn.Module, filename: str | Path, metadata: Mapping[s
         owner = owners.setdefault(key, name) if tensor.numel() else name
         tied |= {name: owner} if owner != name else {}
     _refuse_shared({name: tensor for name, tensor in state.items() if name not in tied})
-    options = {"force": True} | options
-    encode_tensors(_storage({name: tensor.contiguous() for name, tensor in state.items()}), filename, metadata, tied=tied, **options)
+    options = _device(state) | {"force": True} | options
+    found = _storage({name: tensor.contiguous() for name, tensor in state.items()}, options)
+    encode_tensors(found, filename, metadata, tied=tied, **options)
 
 
 def load_model(
@@ -147,14 +163,22 @@ def load_model(
     return missing, unexpected
 
 
-def _storage(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[Spec, UInts]]:
-    """Return specs and storage elements. Raises ValueError for tensors that are not dense and contiguous."""
-    found: dict[str, tuple[Spec, UInts]] = {}
+def _device(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Return the device to encode on: that of all tensors, if they have one in common."""
+    devices = {str(tensor.device) for tensor in tensors.values()}
+    return {"device": devices.pop()} if len(devices) == 1 else {}
+
+
+def _storage(tensors: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> dict[str, tuple[Spec, Any]]:
+    """Return specs and storage elements, on the device that encodes. Raises ValueError for tensors that are not dense and contiguous."""
+    device, found = options.get("device", "cpu"), dict[str, tuple[Spec, Any]]()
+    there = device != "cpu" or options.get("kernels") in DEVICE
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided or not tensor.is_contiguous():
             raise ValueError(f"tensor {name!r} is not a contiguous dense tensor; call .contiguous() first")
         spec = spec_of(tensor)
-        found[name] = spec, _bytes(tensor.detach().cpu()).view(spec.dtype.storage)
+        flat = tensor.detach()
+        found[name] = spec, _elements(flat.to(device)) if there else _bytes(flat.cpu()).view(spec.dtype.storage)
     return found
 
 

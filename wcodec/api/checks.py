@@ -46,6 +46,7 @@ def verify(
     deep: bool = False,
     threads: int | None = None,
     kernels: str = "auto",
+    device: str = "cpu",
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
@@ -57,7 +58,7 @@ def verify(
         pool = make_pool(thread_count(threads))
         if pool is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
-        found = open_shards(Path(path), stack, threads=1, kernels=kernels, limits=limits)
+        found = open_shards(Path(path), stack, threads=1, kernels=kernels, limits=limits, device=device)
         stored = sum(opened.reader.size for opened in found.values())
         total = stored + (sum(_decoded_size(opened) for opened in found.values()) if deep else 0)
         done = 0
@@ -94,7 +95,7 @@ def _check_digest(opened: Opened, name: str, pool: ThreadPoolExecutor | None, th
         windows = pieces(record.section, record.spec, opened.env)
         found = _digest(windows, read, opened.env, record.spec.dtype.storage, pool, threads, advance)  # codecs check their rules
         if record.tolerant:
-            found = parts_digest(record.section, record.spec, opened.env)
+            found = parts_digest(record.section, record.spec, opened.env.host)
         if found != record.digest:
             raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-30")
 
@@ -114,7 +115,7 @@ def _digest(
         with ExitStack() as stack:
             out = stack.enter_context(env.borrow(window[1] - window[0], dtype))
             read(*window, out)
-            return stack.pop_all(), out
+            return stack.pop_all(), env.backend.to_host(out)
 
     digest = blake3.blake3()
     for stack, out in ordered(pool, work, windows, 2 * threads):

@@ -49,6 +49,7 @@ def decode(
     include: Sequence[str] = (),
     threads: int | None = None,
     kernels: str = "auto",
+    device: str = "cpu",
     limits: Limits | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -56,12 +57,13 @@ def decode(
     """Decode a ``.wcodec`` file, or a folder of shards, to safetensors.
 
     The result is the source file byte for byte when it was encoded without loss and whole. Every tensor's digest is checked.
-    target: beside the source by default. include: globs of tensor names, all by default. The rest as in ``encode``.
+    target: beside the source by default. include: globs of tensor names, all by default. device: where to decode. The rest as
+    in ``encode``.
     Raises FormatError, LimitExceeded, FileExistsError, OSError; then no file was written.
     """
     began, path = time.perf_counter(), Path(source)
     with ExitStack() as stack:
-        found = open_shards(path, stack, threads=1, kernels=kernels, limits=limits)
+        found = open_shards(path, stack, threads=1, kernels=kernels, limits=limits, device=device)
         chosen = {name: [t for t in opened.offset_keys() if matches(t, include)] for name, opened in found.items()}
         if include and not any(chosen.values()):
             raise WcodecError(f"no tensor matches {', '.join(include)}", at=str(path))
@@ -128,7 +130,7 @@ def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, job: _Jo
         with ExitStack() as stack:
             out = stack.enter_context(env.borrow(window[1] - window[0], record.spec.dtype.storage))
             opened.decode_window(name, *window, out)
-            return stack.pop_all(), out
+            return stack.pop_all(), env.backend.to_host(out)
 
     results: Iterator[tuple[ExitStack, UInts]] = ordered(job.pool, work, pieces(record.section, record.spec, env), job.ahead)
     for stack, out in results:

@@ -22,7 +22,7 @@ from wcodec.api.opened import inside
 from wcodec.api.outcome import Outcome, judge, parts_digest
 from wcodec.api.report import EncodeReport, TensorRow
 from wcodec.api.sources import AllTensors, FileSource, MemorySource, Source
-from wcodec.api.work import make_env, make_pool, ordered, pieces, thread_count
+from wcodec.api.work import make_env, make_pool, ordered, pieces, thread_count, together
 from wcodec.codecs import Env, check, decode
 from wcodec.container import shards
 from wcodec.container.records import TensorRecord
@@ -56,6 +56,7 @@ def encode(
     include: Sequence[str] = (),
     threads: int | None = None,
     kernels: str = "auto",
+    device: str = "cpu",
     readback: bool = True,
     force: bool = False,
     progress: Progress | None = None,
@@ -66,12 +67,13 @@ def encode(
     ``GLOB=METHOD:options``, tried before the recipe. importance: of every weight (a checkpoint, or
     name → array), for methods that weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
-    kernels: auto, numpy or native. readback: decode every tensor again and compare before the file is finished.
+    kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
+    readback: decode every tensor again and compare before the file is finished.
     force: replace an existing target. progress: called with (bytes done, bytes in all); both grow by what methods read before they encode.
     Raises EncodeError, RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
     """
     path = Path(source)
-    job = _Job(read_recipe(recipe, rules, importance_of(importance)), include, thread_count(threads), kernels, readback, force)
+    job = _Job(read_recipe(recipe, rules, importance_of(importance)), include, thread_count(threads), kernels, device, readback, force)
     if indexes.is_folder(path):
         return _encode_folder(path, None if target is None else Path(target), job, progress)
     out = path.with_suffix(".wcodec") if target is None else Path(target)
@@ -87,15 +89,20 @@ class _Job:
     include: Sequence[str]
     threads: int
     kernels: str
+    device: str
     readback: bool
     force: bool
+
+    def env(self) -> Env:
+        """Make the environment in which tensors are encoded."""
+        return make_env(self.kernels, device=self.device)
 
     def prepare(self, sources: Mapping[str, Source], progress: Progress | None, size: int) -> int:
         """Let the recipe look at all tensors before the first is encoded; return the bytes it has read.
 
         How often methods read is for them to find out: so these bytes join those in all (size: of what is encoded) as they are read.
         """
-        env, seen = make_env(self.kernels), 0
+        env, seen = self.env().host, 0
 
         def advance(more: int) -> None:
             nonlocal seen
@@ -163,7 +170,7 @@ def _encode_file(source: _Input, out: Path, job: _Job, progress: Progress | None
 
 
 def encode_tensors(
-    tensors: Mapping[str, tuple[Spec, UInts]],
+    tensors: Mapping[str, tuple[Spec, Any]],
     target: str | Path | BinaryIO,
     metadata: Mapping[str, str] | None = None,
     *,
@@ -173,15 +180,17 @@ def encode_tensors(
     importance: str | Path | Mapping[str, Any] | None = None,
     threads: int | None = None,
     kernels: str = "auto",
+    device: str = "cpu",
     readback: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[TensorRow]:
     """Encode tensors in memory (name → spec and flat storage elements) to a file or buffer, in safetensors' order.
 
+    Storage elements that are tensors of ``device`` are encoded there; they are copied to the host for their digests.
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
-    job = _Job(read_recipe(recipe, rules, importance_of(importance)), (), thread_count(threads), kernels, readback, force)
+    job = _Job(read_recipe(recipe, rules, importance_of(importance)), (), thread_count(threads), kernels, device, readback, force)
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     source = MemorySource(tensors, names, tied or {})
     size = sum(spec.size for spec, _ in tensors.values())
@@ -222,7 +231,7 @@ def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progres
         pool = make_pool(job.threads)
         if pool is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
-        env = make_env(job.kernels).within(writer.written_resource)
+        env = job.env().within(writer.written_resource)
         checks: deque[Future[None]] = deque()
         for coded in _coded(source, env, job, pool):
             name = names[coded.index]
@@ -261,20 +270,24 @@ def _add(name: str, coded: _Coded, writer: ContainerWriter) -> tuple[int, Tensor
 def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None) -> Iterator[_Coded]:
     """Encode tensors in order: runs of small ones side by side, large ones one by one with all threads."""
     known: dict[tuple[Spec, bytes], int] = {}
-    wide = env if pool is None else env.spread(pool.map, job.threads)
+    wide = env if pool is None or env.near is not None else env.spread(pool.map, job.threads)
 
     def one(index: int, its: Env = env) -> _Coded:
         with ExitStack() as stack, inside(source.names[index]):
-            data = source.read(index, its, stack)
+            data = source.read(index, its.host, stack)
             digest = blake3.blake3(data.view(np.uint8).data, max_threads=its.parallel).digest()
             spec = source.spec(index)
             earlier = known.get((spec, digest), index) < index
             known[spec, digest] = min(index, known.get((spec, digest), index))
-            coded = _Coded(index, spec, digest, data, stack)
+            x = data
+            if its.near is not None:
+                there = source.there(index)
+                x = its.backend.from_host(data) if there is None else there
+            coded = _Coded(index, spec, digest, x, stack)
             if not earlier:
-                found = job.recipe.encode(source.names[index], data, spec, its.leased(stack))
+                found = job.recipe.encode(source.names[index], x, spec, its.leased(stack))
                 coded.section, coded.why = found.section, found.why
-                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, its)
+                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, its.host)
             coded.stack = stack.pop_all()
             return coded
 
@@ -304,8 +317,9 @@ def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env, pool: Thr
 
     def same(window: tuple[int, int]) -> bool:
         start, stop = window
-        with env.borrow(stop - start, coded.data.dtype) as out:
-            decode(record.section, record.spec, env, start, stop, out)
+        with env.borrow(stop - start, coded.spec.dtype.storage) as out:
+            with together(env, name):
+                decode(record.section, record.spec, env, start, stop, out)
             return env.backend.same(out, coded.data[start:stop])
 
     with coded.stack, inside(name):
@@ -313,7 +327,7 @@ def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env, pool: Thr
         if lossless:
             good = all(ordered(pool, same, pieces(record.section, record.spec, env, COMPARED), 4))
         else:
-            good = parts_digest(record.section, record.spec, env) == record.digest
+            good = parts_digest(record.section, record.spec, env.host) == record.digest
         if not good:
             raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
 

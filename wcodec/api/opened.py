@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wcodec.api.slices import read_slice
+from wcodec.api.slices import read_slice, read_slice_there
 from wcodec.api.trees import stored_bytes, tree
 from wcodec.api.work import make_env, make_pool, pieces, thread_count
 from wcodec.codecs import check, decode, decode_all
@@ -73,6 +73,8 @@ ARENA = 1 << 25
 """Bytes that smaller arrays share at most: small pages would cost more to touch than to decode, one array kept keeps no more alive."""
 
 
+LAUNCHED = 1 << 26
+"""Storage elements that a device is given to decode at once, about, while the next ones are read."""
 LINE = 64
 """Bytes of a cache line: kernels write whole ones past the caches."""
 
@@ -121,7 +123,8 @@ def read_small(path: Any) -> Any:
 class Opened:
     """A ``.wcodec`` file opened for reading, as safetensors' ``safe_open`` (use ``wcodec.safe_open``).
 
-    layers: parts of a ``sum`` to decode, all by default. whole: all of the file will be read, so that a small one is best read at once.
+    layers: parts of a ``sum`` to decode, all by default. device: where arrays are decoded, and stay.
+    whole: all of the file will be read, so that a small one is best read at once.
     Safe for many threads. Tensors own their memory and outlive the file. Every stored byte that is read is checked (XXH3-64).
     Raises FormatError (damage, newer version), LimitExceeded, OSError.
     """
@@ -137,13 +140,14 @@ class Opened:
         limits: Limits | None = None,
         layers: int | None = None,
         whole: bool = False,
+        device: str = "cpu",
     ) -> None:
         self.path = str(path) if isinstance(path, str | Path) else "bytes"
         self._framework = framework
         with inside(self.path) if whole else nullcontext():
             self.reader = ContainerReader(read_small(path) if whole else path, backend=backend)
-        self.env = make_env(kernels, self.reader, limits)
-        self.env.layers = layers
+        self.env = make_env(kernels, self.reader, limits, device)
+        self.env.layers = self.env.host.layers = layers
         self._threads = thread_count(threads)
         self._pool: ThreadPoolExecutor | None = None
         self._checked: dict[str, TensorRecord] = {}
@@ -204,7 +208,7 @@ class Opened:
     def get_tensor(self, name: str, out: Any = None) -> Any:
         """Decode a tensor; into ``out`` (same dtype and shape, contiguous) when given, which is then returned."""
         spec = self.record(name).spec
-        flat = aligned(spec.size).view(spec.dtype.storage) if out is None else self._framework.flat(out, spec)
+        flat = self._allocate({name: spec})[name] if out is None else self._framework.flat(out, spec)
         self.decode_into({name: flat})
         return self._framework.wrap(flat, spec) if out is None else out
 
@@ -228,7 +232,7 @@ class Opened:
                 owner = first.setdefault(index, name)
                 tied |= {name: owner} if owner != name else {}
         specs = {name: self.record(name).spec for name in names}
-        flat = allocate({name: specs[name] for name in names if name not in tied})
+        flat = self._allocate({name: specs[name] for name in names if name not in tied})
         self.decode_into(flat)
         found = {name: self._framework.wrap(array, specs[name]) for name, array in flat.items()}
         return {name: found[tied.get(name, name)] for name in names if name in chosen}
@@ -260,8 +264,16 @@ class Opened:
         """Return a view of a tensor that decodes only the blocks that an index meets."""
         return Slice(self, name, self.record(name))
 
+    def _allocate(self, specs: Mapping[str, Spec]) -> dict[str, UInts]:
+        if self.env.near is None:
+            return allocate(specs)
+        return {name: self.env.backend.empty(spec.count, spec.dtype.storage) for name, spec in specs.items()}
+
     def decode_into(self, arrays: Mapping[str, UInts]) -> None:
-        """Decode tensors into flat arrays of storage elements, large ones in pieces, with all threads."""
+        """Decode tensors into flat arrays of storage elements, large ones in pieces, with all threads; on a device all together."""
+        if self.env.near is not None:
+            self._decode_there([(name, 0, len(out), out) for name, out in arrays.items()])
+            return
         tasks = [(name, *window) for name in arrays for window in self._windows(name)]
 
         def run(task: tuple[str, int, int]) -> None:
@@ -277,9 +289,28 @@ class Opened:
 
     def decode_window(self, name: str, start: int, stop: int, out: UInts) -> None:
         """Decode storage elements start … stop − 1 of a tensor into out."""
+        if self.env.near is not None:
+            self._decode_there([(name, start, stop, out)])
+        else:
+            self._decode(name, start, stop, out)
+
+    def _decode(self, name: str, start: int, stop: int, out: UInts) -> None:
         record = self.record(name)
         with inside(self.path), inside(name):
             decode(record.section, record.spec, self.env, start, stop, out)
+
+    def _decode_there(self, windows: Sequence[tuple[str, int, int, UInts]]) -> None:
+        """Decode on a device: what is read and copied meanwhile is launched from time to time, and at the end what is wrong is raised."""
+        backend: Any = self.env.backend
+        with backend.batch() as batch:
+            waiting = 0
+            for name, start, stop, out in windows:
+                with batch.tape(f"{self.path}: {name}"):
+                    self._decode(name, start, stop, out)
+                waiting += stop - start
+                if waiting >= LAUNCHED:
+                    batch.flush()
+                    waiting = 0
 
     def pool(self) -> ThreadPoolExecutor:
         """Return the workers of this file, started when first needed."""
@@ -326,5 +357,8 @@ class Slice:
         opened = self._opened
         from wcodec.codecs import unit
 
+        if opened.env.near is not None:
+            flat, shape = read_slice_there(spec, index, opened.env.backend.empty, window)
+            return opened.wrap(flat, Spec(spec.dtype, shape))
         found = read_slice(spec, index, unit(self._record.section, spec, opened.env), opened.env.borrow, window)
         return opened.wrap(found.reshape(-1), Spec(spec.dtype, found.shape[: len(found.shape) - (spec.dtype.name == "C64")]))

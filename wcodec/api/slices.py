@@ -112,6 +112,34 @@ def read_slice(
     return out
 
 
+def read_slice_there(
+    spec: Spec, index: Any, empty: Callable[[int, np.dtype[Any]], Any], window: Callable[[int, int, Any], None]
+) -> tuple[Any, tuple[int, ...]]:
+    """Return the indexed storage elements as a flat array of a device, and its shape: the rows along axis 0 are decoded, then indexed."""
+    axes, new = normalise(index, spec.shape)
+    axes += [range(n) for n in spec.storage_shape[len(spec.shape) :]]
+    shape = [len(axis) for axis in axes[: len(spec.shape)] if isinstance(axis, range)]
+    for at in new:
+        shape.insert(at, 1)
+    if not axes or 0 in spec.shape or not prod(shape):
+        flat = empty(prod(shape) * (spec.count // max(prod(spec.shape), 1)), spec.dtype.storage)
+        window(0, len(flat), flat)
+        return flat, tuple(shape)
+    rows = [axes[0]] if isinstance(axes[0], int) else axes[0]
+    low, high, stride = min(rows), max(rows) + 1, spec.count // spec.shape[0]
+    box = empty((high - low) * stride, spec.dtype.storage)
+    window(low * stride, high * stride, box)
+    box, dim = box.reshape(high - low, *spec.storage_shape[1:]), 0
+    for axis, first in zip(axes, (low, *(0 for _ in axes[1:])), strict=True):
+        if isinstance(axis, int):
+            box = box.select(dim, axis - first)
+            continue
+        way = axis if axis.step > 0 else axis[::-1]
+        box = box[(*(slice(None),) * dim, slice(way[0] - first, way[-1] - first + 1, way.step))]
+        box, dim = box.flip(dim) if axis.step < 0 else box, dim + 1
+    return box.reshape(-1).clone(), tuple(shape)
+
+
 def _sign(axis: range) -> int:
     return 1 if axis.step > 0 else -1
 

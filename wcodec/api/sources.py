@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Source(Protocol):
 
     def spec(self, index: int) -> Spec: ...
     def read(self, index: int, env: Env, stack: ExitStack) -> UInts: ...
+    def there(self, index: int) -> Any | None: ...
     def tied(self, index: int) -> bool: ...
 
 
@@ -47,15 +48,18 @@ class FileSource:
         list(env.workers(piece, range(0, size, step)))
         return out
 
+    def there(self, index: int) -> None:
+        """Files are on no device."""
+
     def tied(self, index: int) -> bool:
         """Files do not say what was shared."""
         return False
 
 
 class MemorySource:
-    """Tensors in memory; tied: names that share another's storage."""
+    """Tensors in memory, numpy's or, as torch tensors of storage elements, that of a device; tied: names that share another's storage."""
 
-    def __init__(self, tensors: Mapping[str, tuple[Spec, UInts]], names: Sequence[str], tied: Container[str]) -> None:
+    def __init__(self, tensors: Mapping[str, tuple[Spec, Any]], names: Sequence[str], tied: Container[str]) -> None:
         self._tensors, self._tied, self.names = tensors, tied, names
 
     def spec(self, index: int) -> Spec:
@@ -63,8 +67,15 @@ class MemorySource:
         return self._tensors[self.names[index]][0]
 
     def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
-        """Return the storage elements."""
-        return self._tensors[self.names[index]][1]
+        """Return the storage elements, copied from a device."""
+        spec, x = self._tensors[self.names[index]]
+        found: UInts = x if isinstance(x, np.ndarray) else x.cpu().numpy().view(spec.dtype.storage)
+        return found
+
+    def there(self, index: int) -> Any | None:
+        """Return the storage elements on their device; None when they are numpy's."""
+        x = self._tensors[self.names[index]][1]
+        return None if isinstance(x, np.ndarray) else x
 
     def tied(self, index: int) -> bool:
         """Tell whether the tensor shares another's storage."""

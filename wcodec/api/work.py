@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from wcodec.backends import get_backend
+from wcodec.backends import for_device, get_backend
 from wcodec.codecs import CODECS, Env, unit
 from wcodec.container.reader import ContainerReader
+from wcodec.errors import BackendUnavailable
 from wcodec.types import Limits, Section, Spec
 
 T = TypeVar("T")
@@ -29,22 +32,50 @@ def thread_count(threads: int | None) -> int:
     return threads
 
 
-def make_env(kernels: str = "auto", reader: ContainerReader | None = None, limits: Limits | None = None) -> Env:
-    """Make the environment that codecs work in, for a file or for encoding."""
-    if reader is None:
-        return Env(get_backend(kernels), CODECS)
-    return Env(get_backend(kernels), CODECS, reader.resource, (limits or Limits()).bound(reader.size))
+DEVICE = ("torch", "triton")
+"""Kernels that work on tensors of a device."""
+
+
+def make_env(kernels: str = "auto", reader: ContainerReader | None = None, limits: Limits | None = None, device: str = "cpu") -> Env:
+    """Make the environment that codecs work in, for a file or for encoding; on a device where that, or kernels of one, is asked for.
+
+    A device that cannot be used is told in a warning: then this is an environment on the cpu. Raises BackendUnavailable.
+    """
+    options: dict[str, Any] = {}
+    if reader is not None:
+        options = {"resource": reader.resource, "decoded": (limits or Limits()).bound(reader.size)}
+    if kernels in DEVICE:
+        return Env(get_backend(kernels, device), CODECS, near=Env(get_backend(), CODECS, **options), **options)
+    near = Env(get_backend(kernels), CODECS, **options)
+    if device == "cpu" or kernels != "auto":
+        return near
+    try:
+        return Env(for_device(device), CODECS, near=near, **options)
+    except BackendUnavailable as reason:
+        warnings.warn(f"wcodec works on the cpu and copies, not on {device}: {reason.message}", RuntimeWarning, stacklevel=4)
+        return near
 
 
 def pieces(section: Section, spec: Spec, env: Env, size: int = PIECE) -> Iterator[tuple[int, int]]:
-    """Yield windows (start, stop) of storage elements that decode apart without waste."""
-    if spec.count <= size:
+    """Yield windows (start, stop) of storage elements that decode apart without waste; a device decodes all together."""
+    if spec.count <= size or env.near is not None:
         yield 0, spec.count
         return
     step = unit(section, spec, env)
     step *= max(1, size // step)
     for start in range(0, spec.count, step):
         yield start, min(start + step, spec.count)
+
+
+@contextmanager
+def together(env: Env, place: str) -> Iterator[None]:
+    """Let what is decoded inside the block be done as one batch of a device, whose end raises what is wrong."""
+    if env.near is None:
+        yield
+        return
+    backend: Any = env.backend
+    with backend.batch() as batch, batch.tape(place):
+        yield
 
 
 def ordered(pool: ThreadPoolExecutor | None, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

@@ -47,6 +47,26 @@ def _on_device(name: str, device: str) -> Backend:
     return made
 
 
+@cache
+def for_device(device: str) -> Backend:
+    """Return the best backend of a device that is not the cpu, once it has proved here that it computes what numpy does.
+
+    Raises BackendUnavailable with the reason why there is none; it stays one until the process ends.
+    """
+    reasons = []
+    for name in ("triton", "torch"):
+        try:
+            backend = _on_device(name, device)
+        except BackendUnavailable as reason:
+            reasons.append(reason.message)
+            continue
+        wrong = import_module("wcodec.backends.torch.proof").prove(backend)
+        if wrong is None:
+            return backend
+        reasons.append(f"{name}: {wrong}")
+    raise BackendUnavailable("; ".join(reasons))
+
+
 def _native_or_numpy() -> Backend:
     native = _native()
     return native if isinstance(native, NativeBackend) else _numpy()

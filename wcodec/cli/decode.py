@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wcodec.cli.errors import reporting
-from wcodec.cli.options import Backend, Force, Globs, Jobs, Json, Kernels, Limit, NoProgress, Out, limits, within
+from wcodec.cli.options import Backend, Device, Force, Globs, Jobs, Json, Kernels, Limit, NoProgress, Out, limits, within
 from wcodec.cli.progress import Bar
 from wcodec.cli.text import counted, emit, human, say
 
@@ -31,6 +31,7 @@ def run(
     tensor: Globs = None,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
+    device: Device = "cpu",
     limit: Limit = None,
     force: Force = False,
     json: Json = False,
@@ -47,8 +48,8 @@ def run(
         from wcodec.api.decoder import decode
 
         with Bar(src.name, not no_progress) as bar:
-            options: dict[str, Any] = {"threads": jobs or None, "kernels": backend.value, "limits": bound, "force": force, "progress": bar}
-            report = decode(src, target, include=tensor or (), **options)
+            options: dict[str, Any] = {"threads": jobs or None, "kernels": backend.value, "device": device, "limits": bound}
+            report = decode(src, target, include=tensor or (), force=force, progress=bar, **options)
         if json:
             emit(report.to_json())
         else:

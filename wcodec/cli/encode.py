@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wcodec.cli.errors import reporting
-from wcodec.cli.options import Backend, Force, Jobs, Json, Kernels, NoProgress, Out, within
+from wcodec.cli.options import Backend, Device, Force, Jobs, Json, Kernels, NoProgress, Out, within
 from wcodec.cli.progress import Bar
 from wcodec.cli.text import emit, human, percent, say, shape_of, table
 
@@ -59,6 +59,7 @@ def run(
     ] = None,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
+    device: Device = "cpu",
     no_readback: Annotated[
         bool, typer.Option("--no-readback", help="Do not decode every tensor again to compare it before the file is finished.")
     ] = False,
@@ -84,6 +85,7 @@ def run(
                 include=[text for text in tensor or () if "=" not in text],
                 threads=jobs or None,
                 kernels=backend.value,
+                device=device,
                 readback=not no_readback,
                 force=force,
                 progress=bar,

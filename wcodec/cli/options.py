@@ -19,6 +19,8 @@ class Backend(StrEnum):
     auto = "auto"
     numpy = "numpy"
     native = "native"
+    torch = "torch"
+    triton = "triton"
 
 
 Out = Annotated[
@@ -35,7 +37,8 @@ Jobs = Annotated[
         "--jobs", "-j", metavar="N", min=0, envvar="WCODEC_THREADS", help="Threads; 0, the default, takes all cores.", show_default=False
     ),
 ]
-Kernels = Annotated[Backend, typer.Option("--backend", help="Who computes: native kernels, numpy, or the best there is.")]
+Kernels = Annotated[Backend, typer.Option("--backend", help="Who computes: numpy, native kernels, torch, triton, or the best.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: cpu, or a device of torch's, such as cuda.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress bar (none is shown off a terminal either).")]

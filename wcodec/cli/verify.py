@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wcodec.cli.errors import BAD, GOOD, UNTOLD, Failure, reporting
-from wcodec.cli.options import Backend, Jobs, Json, Kernels, Limit, NoProgress, limits
+from wcodec.cli.options import Backend, Device, Jobs, Json, Kernels, Limit, NoProgress, limits
 from wcodec.cli.progress import Bar
 from wcodec.cli.text import counted, emit, human, say
 from wcodec.errors import WcodecError
@@ -37,6 +37,7 @@ def run(
     deep: Annotated[bool, typer.Option("--deep", help="Decode every tensor too, and compare its digest.")] = False,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
+    device: Device = "cpu",
     limit: Limit = None,
     json: Json = False,
     no_progress: NoProgress = False,
@@ -46,7 +47,7 @@ def run(
     Prints a line for each file and goes on after a bad one. The exit code is the worst of all: 1 if any file is damaged, else
     3 if any could not be checked, else 0.
     """
-    verify = _Verify(deep, jobs or None, backend.value, limits(limit), not no_progress)
+    verify = _Verify(deep, jobs or None, backend.value, device, limits(limit), not no_progress)
     found: list[Verdict] = []
     with reporting(None, json):
         for verdict in (verdict for pattern in files for verdict in verify.all_of(pattern)):
@@ -68,6 +69,7 @@ class _Verify:
     deep: bool
     jobs: int | None
     backend: str
+    device: str
     limits: Limits | None
     bar: bool
 
@@ -92,7 +94,8 @@ class _Verify:
         from wcodec.api.checks import verify
 
         with Bar(path.name, self.bar) as bar:
-            report = verify(path, deep=self.deep, threads=self.jobs, kernels=self.backend, limits=self.limits, progress=bar)
+            where: dict[str, Any] = {"threads": self.jobs, "kernels": self.backend, "device": self.device}
+            report = verify(path, deep=self.deep, limits=self.limits, progress=bar, **where)
         return {"good": True} | report.to_json()
 
 

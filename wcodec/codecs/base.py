@@ -86,6 +86,8 @@ class Env:
 
     def take(self, size: int) -> U8:
         """Return uninitialised bytes for a section to keep, reused once the lease ends."""
+        if self.near is not None:
+            return self.backend.empty(size, np.dtype(np.uint8))
         if self.lease is None:
             return np.empty(size, np.uint8)
         buffer = self._buffer(size)
@@ -109,7 +111,7 @@ class Env:
 
     def leased(self, lease: ExitStack) -> Env:
         """Return this environment with a lease; memory and limits stay shared."""
-        return self._with(lease=lease)
+        return self._with(lease=lease, near=None if self.near is None else self.near.leased(lease))
 
     def spread(self, workers: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]], parallel: int) -> Env:
         """Return this environment with workers for the pieces of one tensor; memory and limits stay shared."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import accumulate
 from math import lcm
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import F64, Codec, Env, Expected
+from wcodec.codecs.lossless import encode_part
 from wcodec.codecs.params import uints
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import Part, Section, Spec, UInts
@@ -27,6 +29,7 @@ class Concat(Codec):
     params = frozenset({"lengths"})
     options = frozenset({"lengths", "encode"})
     max_parts = MAX_PARTS
+    host_encode = ""
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"codec": "raw"}, {"codec": "bitpack"})
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
@@ -74,7 +77,8 @@ class Concat(Codec):
             raise EncodeError("concat takes arrays with at least one dimension")
         half = spec.shape[0] // 2
         lengths = options.get("lengths") or [half, spec.shape[0] - half]
-        encode, at, parts = options["encode"] if "encode" in options else env.codecs[options["codec"]].encode, 0, {}
+        at, parts = 0, {}
+        encode = options["encode"] if "encode" in options else partial(encode_part, config={"codec": options["codec"]})
         for i, length in enumerate(lengths):
             its = Spec(spec.dtype, (length, *spec.shape[1:]))
             parts[str(i)] = encode(x[at : at + its.count], its, env)

@@ -7,7 +7,6 @@ from math import prod
 from typing import Any, TypeAlias
 
 from wcodec.codecs.base import Env, stored_size
-from wcodec.codecs.integers.const import is_constant
 from wcodec.codecs.integers.smallest import smallest, zstd_estimate
 from wcodec.codecs.masks.smallest_mask import sparse_lossless
 from wcodec.errors import RecipeError
@@ -33,6 +32,8 @@ def encode_part(x: UInts, spec: Spec, env: Env, config: Config | None = None) ->
     if name not in env.codecs:
         raise RecipeError(f"no codec {name!r}; there are: lossless, {', '.join(env.codecs)}")
     codec = env.codecs[name]
+    if codec.host_encode:
+        x, env = env.backend.to_host(x), env.host
     if codec.options is not None and (unknown := sorted(options.keys() - codec.options - {"importance"})):
         raise RecipeError(f"{name} has no option {unknown[0]!r}; there are: {', '.join(sorted(codec.options)) or 'none'}")
     try:
@@ -44,17 +45,19 @@ def encode_part(x: UInts, spec: Spec, env: Env, config: Config | None = None) ->
 def lossless(x: UInts, spec: Spec, env: Env) -> Section:
     """Encode without losing a bit: floats by planes, all else by whichever codec is smallest. x: flat storage elements."""
     rows = spec.storage_shape[0] if spec.storage_shape else 1
-    if x.size > LARGEST_PART and rows > 1 and spec.dtype.bits >= 8:
+    if len(x) > LARGEST_PART and rows > 1 and spec.dtype.bits >= 8:
         return _cut(x, spec, env, rows)
-    if x.size and is_constant(x):
+    if len(x) and env.backend.constant(x):
         return env.codecs["const"].encode(x, spec, env)
     if spec.dtype.mantissa and env.codecs["planes"].suits(spec):
-        if x.size < SMALLEST_SPLIT:
+        if len(x) < SMALLEST_SPLIT:
             return env.codecs["raw"].encode(x, spec, env)
         split = env.codecs["planes"].encode(x, spec, env)
         found = [split, env.codecs["raw"].encode(x, spec, env)]
-        if _patterned(split) and zstd_estimate(x, env) < stored_size(split):
-            found.append(env.codecs["zstd"].encode(x, spec, env))
+        if _patterned(split):  # few tensors are, and zstd is the host's
+            x, env = env.backend.to_host(x), env.host
+            if zstd_estimate(x, env) < stored_size(split):
+                found.append(env.codecs["zstd"].encode(x, spec, env))
         if (sparse := sparse_lossless(x, spec, env)) is not None:
             found.append(sparse)
         return min(found, key=stored_size)

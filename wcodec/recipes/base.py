@@ -214,6 +214,8 @@ class Recipe:
         choice = self.choose(name, spec)
         if choice.method is LOSSLESS:
             return Encoded(lossless(x, spec, env), True, choice.why)
+        if not isinstance(choice.method, WithCodec):  # others look at the values themselves, by numpy
+            x, env = env.backend.to_host(x), env.host
         try:
             section = choice.method.encode(name, x, spec, env)
         except EncodeError as error:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from wcodec.coding import sampling
 from wcodec.errors import Corrupt
 from wcodec.types import U8, MemoryStream, Stream, UInts
 
@@ -33,6 +34,25 @@ class MemoryVerbs:
     def stream(self, array: UInts) -> Stream:
         """Return the bytes of an array as a stream."""
         return MemoryStream(array.view(np.uint8))
+
+    def sample(self, x: UInts, count: int = sampling.SAMPLE) -> UInts:
+        """Return evenly spread runs of elements in numpy's memory (``sampling.sample``)."""
+        return sampling.sample(x, count)
+
+    def pick(self, x: UInts, at: npt.NDArray[np.intp]) -> UInts:
+        """Return the elements at some positions in numpy's memory."""
+        return x[at]
+
+    def constant(self, x: UInts) -> bool:
+        """Tell whether all elements have the same bits; most arrays show at once that they have not."""
+        if (x[:64] != x[:1]).any():
+            return False
+        step = 1 << 16
+        return all(bool((x[at : at + step] == x[0]).all()) for at in range(0, x.size, step))
+
+    def extremes(self, x: UInts) -> tuple[int, int]:
+        """Return the lowest and the highest of one element or more, as unsigned integers."""
+        return int(np.min(x)), int(np.max(x))
 
     def load(self, data: U8, out: UInts) -> None:
         """Write stored bytes, in numpy's memory, to out."""

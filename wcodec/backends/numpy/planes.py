@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from wcodec.coding import bits, floats, sampling
 from wcodec.types import U8, U64, UInts
@@ -74,6 +75,15 @@ class PlaneVerbs:
     def split_planes(self, split: Planes, x: UInts) -> tuple[UInts, list[U8]]:
         """Split elements into symbols (U8, or U16 above 8 bits) and rest planes, lowest first."""
         return floats.split(x, split.bits, split.rest, split.sign)
+
+    def strays(self, split: Planes, x: UInts, base: int) -> npt.NDArray[np.intp]:
+        """Return where symbols are neither 0 nor within 255 above base, in numpy's memory."""
+        found = [np.empty(0, np.intp)]
+        for at in range(0, x.size, 1 << 20):
+            symbol, _ = self.split_planes(split, x[at : at + (1 << 20)])
+            offset = symbol.astype(np.int32) - base
+            found.append(np.flatnonzero(((offset <= 0) & (symbol > 0)) | (offset > 255)) + at)
+        return np.concatenate(found)
 
     def join_planes(self, split: Planes, symbol: UInts, rest: Sequence[U8], out: UInts) -> None:
         """Join symbols and rest planes into out."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from wcodec.backends.base import Backend
 from wcodec.backends.torch.batch import Batch
 from wcodec.backends.torch.entropy import TorchEntropy
@@ -26,10 +24,6 @@ class TorchBackend(TorchEntropy, TorchMasks, TorchRandom, TorchFloats, Backend):
 
     name = "torch"
 
-    def __init__(self, device: torch.device, near: Backend) -> None:
-        super().__init__(device)
-        self._near = near
-
     @contextmanager
     def batch(self) -> Iterator[Batch]:
         """Decode many tensors together: their verbs are done, and what is wrong is raised, when the batch ends or is flushed."""
@@ -39,12 +33,12 @@ class TorchBackend(TorchEntropy, TorchMasks, TorchRandom, TorchFloats, Backend):
 
     def read_tables(self, data: U8, count: int, precision: int) -> tuple[Tables, int, U32]:
         """Parse tables on the host."""
-        return self._near.read_tables(data, count, precision)
+        return self.near.read_tables(data, count, precision)
 
     def fit_tables(self, counts: U64, precision: int) -> Tables:
         """Make tables on the host."""
-        return self._near.fit_tables(counts, precision)
+        return self.near.fit_tables(counts, precision)
 
     def pack_tables(self, tables: Tables) -> bytes:
         """Return the wire form of tables."""
-        return self._near.pack_tables(tables)
+        return self.near.pack_tables(tables)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from wcodec.backends.numpy.planes import Planes, Symbols
-from wcodec.backends.torch import rans
-from wcodec.backends.torch.arrays import as_tensor, unsigned
+from wcodec.backends.torch import rans, rans_encode
+from wcodec.backends.torch.arrays import as_array, as_tensor, unsigned
 from wcodec.backends.torch.calls import Call, checked, fail, verb
 from wcodec.backends.torch.codebook import TorchCodebook, look_up
 from wcodec.backends.torch.masks import compact
 from wcodec.backends.torch.planes import TorchPlanes, join, unpack
 from wcodec.coding.rans import Job, Order
 from wcodec.coding.tokens import Alphabet
-from wcodec.types import U32
+from wcodec.types import U8, U32, U64
 
 
 class TorchEntropy(TorchPlanes, TorchCodebook):
@@ -58,6 +58,22 @@ class TorchEntropy(TorchPlanes, TorchCodebook):
             assert call.status is not None
             centroids, width, out = call.arguments[5:]
             look_up(call.status, centroids, width, tokens, out)
+
+    def rans_histogram(self, job: Job, tokens: Any) -> U64:
+        """Count the tokens of a window per table; with contexts, on the host."""
+        if job.context.kind != "none":
+            return self.near.rans_histogram(job, self.to_host(tokens))
+        counts: U64 = as_array(torch.bincount(tokens, minlength=256)).reshape(1, 256)
+        return counts
+
+    def rans_encode(self, job: Job, tokens: Any, words: U8) -> tuple[U32, U32, int]:
+        """Encode a window's tokens, writing the words to ``words`` in numpy's memory; with contexts or tiles, on the host."""
+        if job.context.kind != "none" or not job.order.block or not job.order.count:
+            return self.near.rans_encode(job, self.to_host(tokens), words)
+        states, per_block, made = rans_encode.encode(job, tokens)
+        if made.numel() <= words.size:
+            words[: made.numel()] = self.to_host(made)
+        return self.to_host(states), self.to_host(per_block), made.numel()
 
     def order_outliers(self, alphabet: Alphabet, order: Order, counts: U32, tokens: Any, outliers: Any) -> Any:
         """Return the escaped values in the order of elements. Fails with RANS-3 unless every block holds its count of escapes."""

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wcodec.backends.torch.arrays import as_array, dtype_of, signed
+from wcodec.backends.base import Backend
+from wcodec.backends.torch.arrays import as_array, dtype_of, signed, unsigned
 from wcodec.backends.torch.calls import Call, Recorder, checked, fail, verb
 from wcodec.backends.torch.staging import Staging
+from wcodec.coding import sampling
 from wcodec.types import U8, Stream, UInts
 
 EXPONENT = 0x7F800000
@@ -34,13 +36,13 @@ class DeviceStream:
 
 
 class TorchMemory(Recorder):
-    """Tensors in memory of a device."""
+    """Tensors in memory of a device. near: the backend of the cpu, for what needs numbers, and for what has no other path."""
 
     piece: ClassVar[int] = 1 << 31
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, near: Backend) -> None:
         super().__init__(device)
-        self._staging = Staging(device)
+        self.near, self._staging = near, Staging(device)
 
     def run(self, name: str, calls: Sequence[Call]) -> None:
         """Do calls of one verb, once what they work on has arrived."""
@@ -62,6 +64,30 @@ class TorchMemory(Recorder):
     def stream(self, array: Any) -> Stream:
         """Return the bytes of a tensor as a stream."""
         return DeviceStream(array.view(torch.uint8))
+
+    def sample(self, x: Any, count: int = sampling.SAMPLE) -> Any:
+        """Return evenly spread runs of elements in numpy's memory (``sampling.sample``)."""
+        if x.numel() <= count:
+            return self.to_host(x)
+        runs = count // sampling.RUN
+        step = (x.numel() - sampling.RUN) // (runs - 1)
+        return self.to_host(torch.cat([x[i * step : i * step + sampling.RUN] for i in range(runs)]))
+
+    def pick(self, x: Any, at: Any) -> Any:
+        """Return the elements at some positions in numpy's memory."""
+        return self.to_host(x[torch.from_numpy(at).to(self.device)])
+
+    def constant(self, x: Any) -> bool:
+        """Tell whether all elements have the same bits."""
+        return bool((x[:64] == x[:1]).all()) and bool((x == x[:1]).all())
+
+    def extremes(self, x: Any) -> tuple[int, int]:
+        """Return the lowest and the highest of one element or more, as unsigned integers."""
+        if x.dtype != torch.int64:
+            value = unsigned(x)
+            return int(value.amin()), int(value.amax())
+        low, high = (int(end) for end in (x ^ -(1 << 63)).aminmax())
+        return low + (1 << 63), high + (1 << 63)
 
     def load(self, data: U8, out: Any) -> None:
         """Copy stored bytes to a tensor."""

@@ -15,7 +15,6 @@ from wcodec.backends.torch.calls import verb
 from wcodec.backends.torch.memory import TorchMemory
 from wcodec.coding import sampling
 from wcodec.coding.floats import IN_SYMBOL, LAST
-from wcodec.coding.sampling import RUN, SAMPLE
 from wcodec.types import U64
 
 GROUP = 8
@@ -105,25 +104,16 @@ def pack(x: Tensor, width: int, base: int) -> Tensor:
     return found.view(-1)[: -(-x.numel() * width // 8)]
 
 
-def sampled(x: Tensor, count: int = SAMPLE) -> Tensor:
-    """Take the elements that ``coding.sampling.sample`` takes."""
-    if x.numel() <= count:
-        return x
-    runs = count // RUN
-    step = (x.numel() - RUN) // (runs - 1)
-    return torch.cat([x[i * step : i * step + RUN] for i in range(runs)])
-
-
 class TorchPlanes(TorchMemory):
     """Storage elements as bits."""
 
     def choose_split(self, x: Any, widest: int) -> tuple[int, int, int]:
         """Choose by a sample how floats split, on the host."""
-        return sampling.choose_split(self.to_host(sampled(x)), widest, x.numel())
+        return sampling.choose_split(self.sample(x), widest, x.numel())
 
     def is_noise(self, plane: Any) -> bool:
         """Tell by a sample whether bytes look like noise, on the host."""
-        return sampling.is_noise(self.to_host(sampled(plane)))
+        return sampling.is_noise(self.sample(plane))
 
     def split_tokens(self, split: Planes, x: Any, base: int, every: int, tokens: Any, rest: Sequence[Any]) -> tuple[U64, Any, int, int]:
         """Split elements into tokens and rest planes; counts come back to the host."""
@@ -145,6 +135,12 @@ class TorchPlanes(TorchMemory):
     def split_planes(self, split: Planes, x: Any) -> tuple[Any, list[Any]]:
         """Split elements into symbols and rest planes, lowest first."""
         return split_elements(split, x)
+
+    def strays(self, split: Planes, x: Any, base: int) -> Any:
+        """Return where symbols are neither 0 nor within 255 above base, in numpy's memory."""
+        symbol = unsigned(split_elements(split, x)[0])
+        stray = ((symbol <= base) & (symbol > 0)) | (symbol > base + 255)
+        return stray.nonzero().view(-1).cpu().numpy().astype(np.intp)
 
     @verb
     def join_planes(self, split: Planes, symbol: Tensor, rest: Sequence[Tensor], out: Tensor) -> None:

@@ -70,7 +70,7 @@ def _words(windows: Sequence[Window]) -> Tensor:
         even = window.words[: window.words.numel() // 2 * 2]
         if even.numel():
             parts.append((even if even.storage_offset() % 2 == 0 else even.clone()).view(torch.int16))
-    return torch.cat(parts)
+    return torch.cat(parts).int() & 0xFFFF
 
 
 def _together(windows: Sequence[Window]) -> list[Tensor]:
@@ -93,7 +93,6 @@ def _together(windows: Sequence[Window]) -> list[Tensor]:
     lut = torch.cat([as_tensor(window.lut) for window in windows]).to(device)
     x = torch.cat([as_tensor(window.states).view(-1, lanes) for window in windows])[torch.from_numpy(longest)].to(device)
     at, end = put(first[longest])[:, None], put(last[longest])[:, None]
-    stop = torch.minimum(end, put(begin[1:][of][longest])[:, None])
     table = put((of << precision)[longest])[:, None]
     ordered = sizes[longest]
     rows = -(-int(ordered[0]) // row)
@@ -106,7 +105,7 @@ def _together(windows: Sequence[Window]) -> list[Tensor]:
         whole = int(np.searchsorted(-ordered, -(r + 1) * row, side="right"))
         for k in range(4):
             valid = None if whole == active else place + (r * row + k) < left[:active]
-            step(x[:active], at[:active], stop[:active], table[:active], tokens[r, k, :active], valid)
+            step(x[:active], at[:active], table[:active], tokens[r, k, :active], valid)
     good = (x == 1 << 16).all(1, keepdim=True) & (at == end)
     good = good.view(-1)[put(where, torch.int64)]
     found, block = [], 0
@@ -123,25 +122,28 @@ def _together(windows: Sequence[Window]) -> list[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Decodes one symbol in every lane, in place."""
+    """Decodes one symbol in every lane, in place. words: as int32, the first a zero."""
 
     lut: Tensor
     words: Tensor
     precision: int
 
-    def __call__(self, x: Tensor, at: Tensor, stop: Tensor, table: Tensor, out: Tensor, valid: Tensor | None) -> None:
-        slot = (x & ((1 << self.precision) - 1)) + table
+    def __call__(self, x: Tensor, at: Tensor, table: Tensor, out: Tensor, valid: Tensor | None) -> None:
+        slot = (x & ((1 << self.precision) - 1)).add_(table)
         entry = self.lut.index_select(0, slot.view(-1)).view(x.shape)
         out.copy_(entry >> 24)
-        y = (entry & 0xFFF) * shifted(x, self.precision) + (entry >> 12 & 0xFFF)
-        take = (y >> 16) == 0
+        y = (entry >> 12).bitwise_and_(0xFFF).addcmul_(entry.bitwise_and_(0xFFF), shifted(x, self.precision))
+        take = (y & -0x10000) == 0
         if valid is not None:
             take &= valid
         rank = take.cumsum(1, dtype=torch.int32)
-        source = at + rank  # word 0 stands for those beyond the end
-        word = self.words.index_select(0, torch.where(source <= stop, source, 0).view(-1)).view(x.shape)
-        y = torch.where(take, y << 16 | (word.int() & 0xFFFF), y)
-        x.copy_(y if valid is None else torch.where(valid, y, x))
+        # Words beyond the block's, where bytes are damaged, do no harm: it will not end where it must.
+        source = (at + rank).clamp_(0, self.words.numel() - 1)
+        filled = self.words.index_select(0, source.view(-1)).view(x.shape).bitwise_or_(y << 16)
+        if valid is None:
+            torch.where(take, filled, y, out=x)
+        else:
+            x.copy_(torch.where(valid, torch.where(take, filled, y), x))
         at += rank[:, -1:]
 
 
@@ -157,7 +159,6 @@ def _alone(window: Window) -> Tensor:
     x = x.clone()
     offsets = unsigned(as_tensor(window.offsets).to(device)).int()[:, None]
     at, end = offsets[:-1].clone(), offsets[1:]
-    stop = end.clamp(max=words.numel() - 1)
     step = _Step(lut, words, precision)
     token = torch.empty(x.shape, dtype=torch.uint8, device=device)
     bad = torch.zeros(x.shape, dtype=torch.bool, device=device)
@@ -166,7 +167,7 @@ def _alone(window: Window) -> Tensor:
         tables = places.tables(s, element)
         table = tables << precision
         bad |= (lut.index_select(0, (table + (x & ((1 << precision) - 1))).reshape(-1)).view(x.shape) == 0) & valid
-        step(x, at, stop, table, token, valid)
+        step(x, at, table, token, valid)
         out[element[valid]] = token[valid]
         places.advance(s, token, valid)
     fail(window.status, "E-7", bad)

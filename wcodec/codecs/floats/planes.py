@@ -19,7 +19,7 @@ from wcodec.codecs.integers.runs import by_runs
 from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.params import uint
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import DTYPES, U8, U32, MemoryStream, Part, Section, Spec, Stream, UInts
+from wcodec.types import DTYPES, U8, U32, Part, Section, Spec, Stream, UInts
 
 FASTER = 1.001
 """How much larger raw runs may be than a frame that decodes at a fifth of their speed."""
@@ -53,6 +53,7 @@ class PlanesCodec(Codec):
     name = "planes"
     params = frozenset({"rest", "sign", "patches"})
     options = frozenset({"rest", "sign"})
+    host_encode: ClassVar[str] = ""
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"rest": 7, "sign": 0}, {"rest": 7, "sign": 1}, {"rest": 7, "sign": 2})
 
     def suits(self, spec: Spec) -> bool:
@@ -109,14 +110,15 @@ class PlanesCodec(Codec):
             top = highest(x, split, env)
         parts: dict[str, Part] | None = None
         strays = 0
-        if x.size:
-            with env.borrow(x.size, np.dtype(np.uint8)) as room:
+        if len(x):
+            with env.borrow(len(x), np.dtype(np.uint8)) as room:
                 split, tokens = split_tokens(x, split, top, env, room, fixed="rest" in options)
                 if tokens is not None:
                     parts = _parts_of_tokens(tokens, x, symbol_spec(split, spec), split, env)
                     strays = tokens.strays.size
         if parts is None:
             symbol, planes = env.backend.split_planes(split, x)
+            symbol, planes, env = env.backend.to_host(symbol), [env.backend.to_host(plane) for plane in planes], env.host
             parts = {"symbol": smallest(symbol, symbol_spec(split, spec), env, zstd=False)}
             parts |= {f"rest{i}": smallest(plane, Spec.of("U8", plane.size), env) for i, plane in enumerate(planes)}
         params = {"rest": split.rest} | ({"sign": split.sign} if split.sign else {})
@@ -194,19 +196,20 @@ def _parts_of_tokens(found: Tokens, x: UInts, its: Spec, split: Planes, env: Env
     assert isinstance(codec, Rans)
     parts: dict[str, Part] = {"symbol": codec.encode_symbols(found.tokens, its, env, found.counts, found.base, found.zero)}
     for i, plane in enumerate(found.planes):
-        packed = i == split.rest // 8
-        parts[f"rest{i}"] = Section("bitpack", {"bits": split.rest % 8}, {"data": MemoryStream(plane)}) if packed else _rest(plane, env)
+        packed = Section("bitpack", {"bits": split.rest % 8}, {"data": env.backend.stream(plane)})
+        parts[f"rest{i}"] = packed if i == split.rest // 8 else _rest(plane, env)
     if found.strays.size:
-        at, values = found.strays.astype(np.uint32), x[found.strays]
+        at, values, env = found.strays.astype(np.uint32), env.backend.pick(x, found.strays), env.host
         parts["at"] = smallest(at, Spec.of("U32", at.size), env, zstd=False)
-        parts["values"] = smallest(values, Spec(DTYPES[f"U{8 * x.itemsize}"], (at.size,)), env, zstd=False)
+        parts["values"] = smallest(values, Spec(DTYPES[f"U{8 * values.itemsize}"], (at.size,)), env, zstd=False)
     return parts
 
 
 def _rest(plane: U8, env: Env) -> Section:
     """Code one rest plane: raw unless a look says that it is not noise."""
-    its = Spec.of("U8", plane.size)
+    its = Spec.of("U8", len(plane))
     if env.backend.is_noise(plane):
         return env.codecs["raw"].encode(plane, its, env)
+    plane, env = env.backend.to_host(plane), env.host
     found, runs = smallest(plane, its, env), by_runs(plane, its, env)
     return runs if runs is not None and stored_size(runs) <= FASTER * stored_size(found) else found

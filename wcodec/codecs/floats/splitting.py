@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from wcodec.backends import COUNTED, Planes
 from wcodec.codecs.base import Env
-from wcodec.coding.sampling import sample
 from wcodec.types import U8, U64, Spec, UInts
 
 WIDEST = 11
@@ -60,25 +59,27 @@ def split_tokens(x: UInts, split: Planes, top: int, env: Env, tokens: U8, fixed:
         planes, counts, *_ = _split(x, split, 0, tokens, env)
         return split, Tokens(tokens, planes, counts, 0, False, NONE)
     planes, counts, *_ = _split(x, split, base, tokens, env)
-    strays = _strays(x, split, base, env)
-    tokens[strays] = 0
+    strays = env.backend.strays(split, x, base)
+    if strays.size:
+        none = env.backend.from_host(np.zeros(strays.size, np.uint8))
+        env.backend.scatter(env.backend.from_host(strays.astype(np.uint32)), none, tokens, False)
     counts += np.uint64(1)
     return split, Tokens(tokens, planes, counts, base, True, strays)
 
 
 def _split(x: UInts, split: Planes, base: int, tokens: U8, env: Env) -> tuple[list[U8], U64, int, int]:
     """Run the verb on as many pieces as there are workers; counts are those of a sample when there are many tokens."""
-    every = 1 if x.size < MANY else 4 if x.size < 16 * MANY else 8
-    step = -(-x.size // (env.parallel * COUNTED)) * COUNTED
+    every = 1 if len(x) < MANY else 4 if len(x) < 16 * MANY else 8
+    step = -(-len(x) // (env.parallel * COUNTED)) * COUNTED
     widths = [8] * (split.rest // 8) + [split.rest % 8] * (split.rest % 8 > 0)
-    planes = [env.take(-(-x.size * width // 8)) for width in widths]
+    planes = [env.take(-(-len(x) * width // 8)) for width in widths]
 
     def piece(a: int) -> tuple[U64, U8, int, int]:
-        b = min(a + step, x.size)
+        b = min(a + step, len(x))
         rest = [plane[a * width // 8 : -(-b * width // 8)] for plane, width in zip(planes, widths, strict=True)]
         return env.backend.split_tokens(split, x[a:b], base, every, tokens[a:b], rest)
 
-    found = list(env.workers(piece, range(0, x.size, step)))
+    found = list(env.workers(piece, range(0, len(x), step)))
     counts: U64 = sum((its[0] for its in found[1:]), found[0][0])
     for _, seen, _, _ in found:  # every token that there is needs a frequency
         counts[(counts == 0) & (seen > 0)] = 1
@@ -88,7 +89,7 @@ def _split(x: UInts, split: Planes, base: int, tokens: U8, env: Env) -> tuple[li
 
 def _window(x: UInts, split: Planes, env: Env) -> tuple[int, int]:
     """Return (bits to move to the rest, base) such that 255 tokens above base, and 0, leave only strays."""
-    symbol, _ = env.backend.split_planes(split, sample(x, 1 << 20))
+    symbol, _ = env.host.backend.split_planes(split, env.backend.sample(x, 1 << 20))
     counts = np.bincount(symbol, minlength=1 << (split.bits - split.rest))
     counts[0] = 0
     fewer = 0
@@ -102,20 +103,10 @@ def _window(x: UInts, split: Planes, env: Env) -> tuple[int, int]:
     return fewer, 0
 
 
-def _strays(x: UInts, split: Planes, base: int, env: Env) -> npt.NDArray[np.intp]:
-    """Find the elements whose symbol is neither 0 nor within 255 above base."""
-    found = []
-    for at in range(0, x.size, 1 << 20):
-        symbol, _ = env.backend.split_planes(split, x[at : at + (1 << 20)])
-        offset = symbol.astype(np.int32) - base
-        found.append(np.flatnonzero(((offset <= 0) & (symbol > 0)) | (offset > 255)) + at)
-    return np.concatenate(found) if found else NONE
-
-
 def choose_split(x: UInts, spec: Spec, env: Env) -> tuple[Planes, int]:
     """Choose where to split by a sample, and tell the highest symbol in it."""
     bits, dtype = 8 * spec.dtype.storage.itemsize, spec.dtype
-    if not dtype.mantissa or not x.size:
+    if not dtype.mantissa or not len(x):
         split = Planes(bits, max(0, bits - 8), 0)
         return split, highest(x, split, env)
     # The exponent and two mantissa bits, or four where the exponent is short.
@@ -126,5 +117,5 @@ def choose_split(x: UInts, spec: Spec, env: Env) -> tuple[Planes, int]:
 
 def highest(x: UInts, split: Planes, env: Env) -> int:
     """Return the highest symbol of a sample."""
-    symbol, _ = env.backend.split_planes(split, sample(x))
+    symbol, _ = env.host.backend.split_planes(split, env.backend.sample(x))
     return int(symbol.max(initial=0))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
 from wcodec.codecs.params import uint
-from wcodec.types import MemoryStream, Section, Spec, UInts
+from wcodec.types import Section, Spec, UInts
 
 GROUP = 8
 """Values that fill whole bytes, whatever their width."""
@@ -21,6 +19,7 @@ class Bitpack(Codec):
     name = "bitpack"
     params = frozenset({"bits", "base"})
     options = frozenset()
+    host_encode = ""
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         bits = 8 * spec.dtype.storage.itemsize
@@ -45,17 +44,17 @@ class Bitpack(Codec):
                 env.backend.copy(wide[start - first :], out)
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
-        base, width = spread(x)
+        base, width = spread(x, env)
         return Section(
             "bitpack",
             {"bits": width} | ({"base": base} if base else {}),
-            {"data": MemoryStream(env.backend.pack_bits(x, width, base))},
+            {"data": env.backend.stream(env.backend.pack_bits(x, width, base))},
         )
 
 
-def spread(x: UInts) -> tuple[int, int]:
+def spread(x: UInts, env: Env) -> tuple[int, int]:
     """Return the minimum and the bits that all differences to it need (at least 1)."""
-    if not x.size:
+    if not len(x):
         return 0, 1
-    low = int(np.min(x))
-    return low, max(1, (int(np.max(x)) - low).bit_length())
+    low, high = env.backend.extremes(x)
+    return low, max(1, (high - low).bit_length())

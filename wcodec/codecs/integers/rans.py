@@ -117,6 +117,7 @@ class Rans(Codec):
 
     name = "rans"
     params = frozenset(PARAMS)
+    host_encode = ""
     options = frozenset({"precision", "lanes", "block", "tile", "bits", "trellis", "classes", "tables"})
     examples = (
         {},
@@ -212,15 +213,17 @@ class Rans(Codec):
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):
             raise EncodeError(f"rans takes U8, U16 and U32, not {spec.dtype.name}")
+        if spec.dtype.name != "U8" or options.keys() & {"bits", "trellis", "classes", "tile"}:
+            x, env = env.backend.to_host(x), env.host
         rows, cols = matrix(spec)
         order = order_of(spec.count, cols, options)
         context, parts = context_of(rows, cols, env, options)
         bits, trellis = options.get("bits", 0), options.get("trellis", 0)
-        alphabet = alphabet_of(x, bits, bool(trellis))
+        alphabet = alphabet_of(x, bits, bool(trellis)) if spec.dtype.name != "U8" else Alphabet(bits, trellis=bool(trellis))
         params: dict[str, Any] = {"precision": options.get("precision", 12)}
         params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
         params |= {"block": order.block // 128} if order.block else {"tile": list(order.tile)}
-        if alphabet.plain and x.itemsize == 1:
+        if alphabet.plain and spec.dtype.name == "U8":
             symbols = x
         else:
             symbols, raw, outliers, escaped = alphabet.split(x)

@@ -55,9 +55,7 @@ def context_of(rows: int, cols: int, env: Env, options: Mapping[str, Any]) -> tu
 
 
 def alphabet_of(x: UInts, bits: int, trellis: bool) -> Alphabet:
-    """Choose which 256 values the tokens stand for. Raises EncodeError for values that are too large."""
-    if x.itemsize == 1:
-        return Alphabet(bits, trellis=trellis)
+    """Choose which 256 values the tokens stand for, of integers of more than 8 bits. Raises EncodeError for values that are too large."""
     h = x >> x.dtype.type(bits + trellis)
     if x.size and int(h.max()) >= 2**20:
         raise EncodeError(f"values up to {int(x.max())} need more raw bits than {bits}")
@@ -119,7 +117,7 @@ def encode_tokens(
     while not made or any(size > room for (_, _, size), room in zip(made, rooms, strict=True)):
         rooms = [size for _, _, size in made] or rooms
         starts = list(itertools.accumulate(rooms, initial=fixed))
-        stream = env.take(starts[-1])
+        stream = env.host.take(starts[-1])
         places = [(*job(span, ready), stream[a:b]) for span, (a, b) in zip(spans, itertools.pairwise(starts), strict=True)]
         made = list(env.workers(lambda place: env.backend.rans_encode(*place), places))
     end = fixed

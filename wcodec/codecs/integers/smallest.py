@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.integers.bitpack import spread
-from wcodec.codecs.integers.const import is_constant
 from wcodec.codecs.integers.wide import fit_wide
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.sampling import UNIT, entropy
@@ -24,12 +23,13 @@ FIXED = 96
 
 
 def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
-    """Encode with const, raw, bitpack, rans or zstd, whichever is smallest. zstd=False leaves out the slow one."""
+    """Encode with const, raw, bitpack, rans or zstd, whichever is smallest, on the host. zstd=False leaves out the slow one."""
+    x, env = env.backend.to_host(x), env.host
     if not x.size:
         return env.codecs["raw"].encode(x, spec, env)
-    if is_constant(x):
+    if env.backend.constant(x):
         return env.codecs["const"].encode(x, spec, env)
-    base, width = spread(x)
+    base, width = spread(x, env)
     estimates = {"raw": x.nbytes, "bitpack": FIXED // 2 + x.size * width // 8}
     options: dict[str, Any] = {}
     if width <= 8 and env.codecs["rans"].suits(spec):

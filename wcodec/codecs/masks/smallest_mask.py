@@ -56,8 +56,10 @@ def _as_nm(mask: U8, kept: int, n: int, m: int, spec: Spec, env: Env, loose: boo
 
 def sparse_lossless(x: UInts, spec: Spec, env: Env) -> Section | None:
     """Encode a tensor with many exact zeros (+0, all bits 0) as sparse; None when it has few, or cannot be."""
-    if spec.dtype.bits < 16 or not env.codecs["sparse"].suits(spec) or not 0 < x.size < 2**32:
+    if spec.dtype.bits < 16 or not env.codecs["sparse"].suits(spec) or not 0 < len(x) < 2**32:
         return None
-    seen = x[:: max(1, x.size // SAMPLE)]
+    seen = env.backend.to_host(x[:: max(1, len(x) // SAMPLE)])
     zeros = seen.size - int(np.count_nonzero(seen))
-    return env.codecs["sparse"].encode(x, spec, env) if zeros >= SPARSE * seen.size else None
+    if zeros < SPARSE * seen.size:
+        return None
+    return env.codecs["sparse"].encode(env.backend.to_host(x), spec, env.host)
