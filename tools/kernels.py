@@ -1,6 +1,6 @@
 """Compile the Triton kernels ahead of time, without a GPU, and write what they take: ``python tools/kernels.py [--check NAME …]``.
 
-Writes tools/results/kernels.md; with --check, compares rows of it with the kernels of these names (all that begin so), and says what differs.
+Writes tools/results/kernels.md; with --check, compares its rows of the kernels whose names begin so, and prints what differs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ TARGETS = {
 }
 HEAD = f"""# What the kernels take
 
-Written by `tools/kernels.py` with Triton {triton.__version__}: compiled ahead of time, {WARPS} warps, fusion of floating-point operations off; no GPU has run them here.
+Written by `tools/kernels.py` with Triton {triton.__version__}: compiled ahead of time for {WARPS} warps, without fusing
+operations on floats. No GPU has run them here.
 `loop`: instructions of the first innermost loop, for the decoder of 32 lanes that of four symbols per lane: 128 symbols of a block per warp
 (a wave of 64 decodes two blocks). `spills`: loads and stores of spilled registers; bytes of scratch memory on gfx942. `fma`: fused
 multiply-adds of floats, those that divisions are made of left out. `shared`: bytes a program has.
@@ -112,7 +113,8 @@ def _dump(cubin: bytes) -> tuple[list[tuple[int, str]], str]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        sass, usage = (subprocess.run([tool, flag, file.name], capture_output=True, text=True, check=True).stdout for flag in ("-sass", "-res-usage"))
+        made = [subprocess.run([tool, flag, file.name], capture_output=True, text=True, check=True) for flag in ("-sass", "-res-usage")]
+    sass, usage = (run.stdout for run in made)
     lines = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(.*?);", sass, re.MULTILINE)
     code = [(int(at, 16), text) for at, text in lines]
     while code and code[-1][1].split()[0] in ("NOP", "BRA"):  # what fills the last cache line

@@ -81,7 +81,7 @@ def _steps(row, first, SCALAR: tl.constexpr, WIDE: tl.constexpr, count):
     steps = pointer(row, 6, tl.float32, 4)
     at = tl.arange(0, TILE)
     if SCALAR:
-        return tl.zeros([TILE], tl.float32) + tl.load(steps)
+        return tl.broadcast_to(tl.load(steps), [TILE])
     begin, cols, group = tl.load(row + 9) + first, tl.load(row + 10), tl.load(row + 11)
     top = begin // cols
     column = at + (begin - top * cols)

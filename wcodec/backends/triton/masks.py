@@ -37,7 +37,7 @@ from wcodec.backends.triton.launch import (
 from wcodec.backends.triton.runs import Runs, check_runs
 from wcodec.types import U32, DType
 
-GAPS_3, BITMAP_2 = flag("GAPS-3"), flag("BITMAP-2")
+BITMAP_2 = flag("BITMAP-2")
 
 
 @triton.jit
@@ -77,8 +77,8 @@ def positions_kernel(rows, sections, PACKED: tl.constexpr, ALIGN: tl.constexpr):
 
 @triton.jit
 def gaps_kernel(rows, sections, GAP: tl.constexpr, ALIGN: tl.constexpr):
-    """Section: gaps, their count, gaps before every block, block, end, out, status. A program adds up the gaps of one block."""
-    row, number = place(rows, sections, 8)
+    """Section: gaps, their count, gaps before every block, block, end, out, status, flag. A program adds up the gaps of one block."""
+    row, number = place(rows, sections, 9)
     gaps, out, starts = pointer(row, 1, GAP, 1), pointer(row, 6, tl.uint32, 1), pointer(row, 3, tl.int64, 8) + number
     first, block = tl.load(starts), tl.load(row + 4)
     size = (tl.minimum(tl.load(starts + 1), tl.load(row + 2)) - first).to(tl.int32)
@@ -92,7 +92,8 @@ def gaps_kernel(rows, sections, GAP: tl.constexpr, ALIGN: tl.constexpr):
         bad |= (inside & ((position >= start + block) | (position >= end))).to(tl.int32)
         tl.store(out + first + begin + at, position.to(tl.uint32), mask=inside)
         before += tl.sum(step, axis=0)
-    report(pointer(row, 7, tl.int32, 4), bad, GAPS_3)
+    if tl.max(bad, axis=0) > 0:
+        tl.atomic_or(pointer(row, 7, tl.int32, 4), tl.load(row + 8).to(tl.int32))
 
 
 @triton.jit
@@ -181,12 +182,12 @@ class TritonMasks(TorchMasks):
         _positions([(mask, mask.numel(), out, rule, slot(call)) for call in calls for mask, rule, out in (call.arguments,)], False)
 
     def _place_gaps_many(self, calls: Sequence[Call]) -> None:
-        starts = _starts([call.arguments[1] for call in calls], self.device)
-        launch(gaps_kernel, [_gaps(its, slot(call), *call.arguments) for call, its in zip(calls, starts, strict=True)])
+        starts = starts_of([call.arguments[1] for call in calls], self.device)
+        place_gaps([(its, slot(call), *call.arguments) for call, its in zip(calls, starts, strict=True)], "GAPS-3")
 
     def check_counts_many(self, calls: Sequence[Call]) -> None:
         """Check the counts of positions of the blocks of many masks."""
-        starts = _starts([call.arguments[3] for call in calls], self.device)
+        starts = starts_of([call.arguments[3] for call in calls], self.device)
         work = [
             Work(tiles(its.array.numel() - 1), (Loose(call.arguments[0]), its, its.array.numel() - 1, call.arguments[2], slot(call)))
             for call, its in zip(calls, starts, strict=True)
@@ -199,13 +200,13 @@ class TritonMasks(TorchMasks):
 
     def mark_many(self, calls: Sequence[Call]) -> None:
         """Write 1 to the positions of many masks, and 0 everywhere else."""
-        _clear([out for call in calls for _, out in (call.arguments,)])
+        clear([out for call in calls for _, out in (call.arguments,)])
         work = [_scatter(found, None, out) for call in calls for found, out in (call.arguments,)]
         launch(scatter_kernel, work)
 
     def scatter_many(self, calls: Sequence[Call]) -> None:
         """Write the values of many sections to their positions."""
-        _clear([out for call in calls for _, _, out, clear in (call.arguments,) if clear])
+        clear([out for call in calls for _, _, out, clear in (call.arguments,) if clear])
         launch(scatter_kernel, [_scatter(found, values, out) for call in calls for found, values, out, _ in (call.arguments,)])
 
     def add_at_many(self, calls: Sequence[Call]) -> None:
@@ -223,17 +224,22 @@ def _positions(masks: Sequence[tuple[torch.Tensor, int, torch.Tensor, str, Loose
     launch(positions_kernel, work)
 
 
-def _starts(counts: Sequence[U32], device: torch.device) -> list[Loose]:
+def starts_of(counts: Sequence[U32], device: torch.device) -> list[Loose]:
     """Return how many there are before every block, and in all, for the blocks of each section."""
     return upload_all([np.concatenate((np.zeros(1, np.int64), np.cumsum(its, dtype=np.int64))) for its in counts], device)
 
 
-def _gaps(starts: Loose, status: Loose, gaps: torch.Tensor, counts: U32, block: int, end: int, out: torch.Tensor) -> Work:
-    fields = (Loose(gaps), extent(gaps, out), starts, block, end, Loose(out), status)
-    return Work(counts.size, fields, {"GAP": kind(gaps)})
+def place_gaps(calls: Sequence[tuple[Any, ...]], rule: str) -> None:
+    """Write the positions of gaps, for (gaps before every block, status, gaps, counts, block, end, out) each."""
+    work = []
+    for starts, status, gaps, counts, block, end, out in calls:
+        fields = (Loose(gaps), extent(gaps, out), starts, block, end, Loose(out), status, RULES[rule][0])
+        work.append(Work(counts.size, fields, {"GAP": kind(gaps)}))
+    launch(gaps_kernel, work)
 
 
-def _clear(arrays: Sequence[torch.Tensor]) -> None:
+def clear(arrays: Sequence[torch.Tensor]) -> None:
+    """Write zeros to arrays."""
     launch(clear_kernel, [Work(tiles(out.numel()), (out, out.numel()), {"VALUE": kind(out)}) for out in arrays])
 
 

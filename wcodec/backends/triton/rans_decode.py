@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from wcodec.backends import Planes, Symbols
-from wcodec.backends.torch.calls import RULES, Call
-from wcodec.backends.torch.entropy import TorchEntropy
+from wcodec.backends.torch.calls import RULES
 from wcodec.backends.triton import rans_kernels as kernels
 from wcodec.backends.triton.launch import Kernel, Work, launch, variant
 from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
@@ -146,27 +145,6 @@ def _constants(call: RansCall) -> dict[str, Any]:
     elif isinstance(call.then, Gather):
         found["EPILOGUE"] = (kernels.GATHER if call.then.width == 1 else kernels.GATHER_WIDE).value
     return found
-
-
-class TritonRans(TorchEntropy):
-    """Entropy decoding by kernels."""
-
-    def rans_decode_many(self, calls: Sequence[Call]) -> None:
-        """Decode the tokens of many windows."""
-        rans_decode_many([_call(call, None) for call in calls])
-
-    def rans_join_many(self, calls: Sequence[Call]) -> None:
-        """Decode and join many windows."""
-        rans_decode_many([_call(call, Join(*call.arguments[5:8])) for call in calls])
-
-    def rans_gather_many(self, calls: Sequence[Call]) -> None:
-        """Decode and look up many windows."""
-        rans_decode_many([_call(call, Gather(*call.arguments[5:7])) for call in calls])
-
-
-def _call(call: Call, then: Join | Gather | None) -> RansCall:
-    assert call.status is not None
-    return RansCall(*call.arguments[:5], out=call.arguments[-1], status=call.status, then=then)
 
 
 def _variant(name: str, **constants: Any) -> Kernel:

@@ -32,7 +32,12 @@ def rans_histogram_many(calls: Sequence[Tokens]) -> list[U64]:
     for (job, tokens), its, at in zip(calls, chosen, np.cumsum([0, *sizes]), strict=False):
         tables = job.context.tables
         bins = min(MOST_BINS, 256 * triton.next_power_of_2(tables))
-        fields = {"TOKENS": tokens.data_ptr(), "TABLES": tables, "COUNTS": counts[at:].data_ptr(), "CHOSEN": 0 if its is None else its.data_ptr()}
+        fields = {
+            "TOKENS": tokens.data_ptr(),
+            "TABLES": tables,
+            "COUNTS": counts[at:].data_ptr(),
+            "CHOSEN": 0 if its is None else its.data_ptr(),
+        }
         programs = -(-tokens.numel() // kernels.CHUNK.value) * -(-256 * tables // bins)
         work.append(Work(programs, row_of(job, fields, small), {"SEVERAL": its is not None, "BINS": bins}))
     launch(kernels.count_kernel, work)
