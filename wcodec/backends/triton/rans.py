@@ -45,4 +45,4 @@ class TritonRans(TorchEntropy):
 
 def _call(call: Call, then: Join | Gather | None) -> RansCall:
     assert call.status is not None
-    return RansCall(*call.arguments[:5], out=call.arguments[-1], status=call.status, then=then)
+    return RansCall(*call.arguments[:5], call.arguments[-1], call.status, then)

@@ -84,11 +84,10 @@ def rans_decode_many(calls: Sequence[RansCall]) -> None:
 
 def _check(call: RansCall) -> None:
     order, words = call.job.order, call.words
-    count, needed = order.count, np.append(call.offsets[:1], np.diff(call.offsets.astype(np.int64)))
+    count, width = order.count, 1
     sound = call.states.size == order.blocks * order.lanes and call.offsets.size == order.blocks + 1
-    sound = sound and (needed >= 0).all() and 2 * int(call.offsets[-1]) <= words.numel()
+    sound = sound and bool((call.offsets[1:] >= call.offsets[:-1]).all()) and 2 * int(call.offsets[-1]) <= words.numel()
     sound = sound and call.lut.size >= call.job.context.tables << call.job.tables.precision
-    width = 1
     if isinstance(call.then, Join):
         split, planes = call.then.split, list(call.then.rest)
         sound = sound and len(planes) == split.count and call.out.element_size() * 8 == split.bits
