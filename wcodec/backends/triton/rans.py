@@ -45,4 +45,5 @@ class TritonRans(TorchEntropy):
 
 def _call(call: Call, then: Join | Gather | None) -> RansCall:
     assert call.status is not None
-    return RansCall(*call.arguments[:5], call.arguments[-1], call.status, then)
+    job, lut, states, offsets, words = call.arguments[:5]
+    return RansCall(job, lut, states, offsets, words, call.arguments[-1], call.status, then)

@@ -48,7 +48,7 @@ def choose_kernel(
         flat = start + (first + ahead)[:, None] + 4 * lane
         chosen = rans.tables_of_quad(context, flat // cols, flat % cols, cols, state, valid, CONTEXT)
         tl.store(out + element, rans.side_by_side(chosen[0], chosen[1], chosen[2], chosen[3]).to(tl.uint8), mask=mask)
-        if CONTEXT == PARITY:
+        if CONTEXT == rans.PARITY:
             state = rans.next_states(context, state, a, b, c, d, valid)
             if not HELD:
                 tl.store(kept + piece * W, state)
