@@ -1,4 +1,4 @@
-"""rANS in Triton, interpreted, against the oracle: sound and damaged streams. Cases are small: a quad of symbols takes a tenth of a second."""
+"""rANS in Triton, interpreted, against the oracle: sound and damaged streams. Cases are small, as four symbols take a tenth of a second."""
 
 from __future__ import annotations
 
@@ -134,14 +134,19 @@ def test_unused_table_is_an_error_even_when_the_words_fit() -> None:
     assert int(call.status) == 2
 
 
-SPLITS = [(8, 3, 0), (8, 4, 1), (16, 8, 1), (16, 7, 0), (16, 7, 2), (16, 9, 1), (16, 0, 0), (32, 24, 1), (32, 23, 2), (32, 16, 1), (64, 52, 0), (64, 48, 1)]
+SPLITS = [
+    (8, 3, 0), (8, 4, 1), (16, 8, 1), (16, 7, 0), (16, 7, 2), (16, 9, 1), (16, 0, 0),
+    (32, 24, 1), (32, 23, 2), (32, 16, 1), (64, 52, 0), (64, 48, 1),
+]  # fmt: skip
+"""Bits, rest and place of the sign."""
 
 
 @given(small_cases(["none"], tiled=False), st.sampled_from(SPLITS), st.data())
 @settings(max_examples=16, deadline=None)
 def test_join(case: Case, split_: tuple[int, int, int], data: st.DataObject) -> None:
     split = Planes(*split_)
-    symbols = Symbols(data.draw(st.sampled_from([0, 1, 100, 200, 60000])), data.draw(st.booleans()), bool(split.rest % 8) and data.draw(st.booleans()))
+    packed = bool(split.rest % 8) and data.draw(st.booleans())
+    symbols = Symbols(data.draw(st.sampled_from([0, 1, 100, 200, 60000])), data.draw(st.booleans()), packed)
     shift, rng = data.draw(st.sampled_from([0, 0, 1])), np.random.default_rng(case.count)
     planes = [rng.integers(0, 256, case.count, np.uint8) for _ in range(split.count)]
     if symbols.packed:

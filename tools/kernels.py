@@ -1,6 +1,7 @@
-"""Compile the Triton kernels ahead of time, without a GPU, and write what they take: ``python tools/kernels.py [--check NAME …]``.
+"""Compile the Triton kernels ahead of time, without a GPU, and write what they take to tools/results/kernels.md.
 
-Writes tools/results/kernels.md; with --check, compares rows of it with the kernels of these names (all that begin so), and says what differs.
+``python tools/kernels.py [NAME …]`` does so for the kernels whose names begin so, and keeps the rows of the others; with --check it
+compares instead, prints the rows that differ, and fails if there are any.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ TARGETS = {
 }
 HEAD = f"""# What the kernels take
 
-Written by `tools/kernels.py` with Triton {triton.__version__}: compiled ahead of time, {WARPS} warps, fusion of floating-point operations off; no GPU has run them here.
+Written by `tools/kernels.py` with Triton {triton.__version__}: compiled ahead of time for {WARPS} warps, without fusing
+operations on floats. No GPU has run them here.
 `loop`: instructions of the first innermost loop, for the decoder of 32 lanes that of four symbols per lane: 128 symbols of a block per warp
 (a wave of 64 decodes two blocks). `spills`: loads and stores of spilled registers; bytes of scratch memory on gfx942. `fma`: fused
 multiply-adds of floats, those that divisions are made of left out. `shared`: bytes a program has.
@@ -112,7 +114,8 @@ def _dump(cubin: bytes) -> tuple[list[tuple[int, str]], str]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        sass, usage = (subprocess.run([tool, flag, file.name], capture_output=True, text=True, check=True).stdout for flag in ("-sass", "-res-usage"))
+        made = [subprocess.run([tool, flag, file.name], capture_output=True, text=True, check=True) for flag in ("-sass", "-res-usage")]
+    sass, usage = (run.stdout for run in made)
     lines = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(.*?);", sass, re.MULTILINE)
     code = [(int(at, 16), text) for at, text in lines]
     while code and code[-1][1].split()[0] in ("NOP", "BRA"):  # what fills the last cache line
@@ -140,23 +143,30 @@ def _amd(made: triton.compiler.CompiledKernel) -> Figures:
     return Figures(fact("; NumVgprs"), fact("; ScratchSize"), made.metadata.shared, len(code), _loop(jumps, code), fused)
 
 
-def rows(names: list[str]) -> list[str]:
-    """Return the rows of all kernels whose names begin so."""
-    chosen = [kernel for kernel in kernels() if not names or any(kernel[0].startswith(name) for name in names)]
-    return [compiled(kernel, target).row(kernel[0], name) for kernel in chosen for name, target in TARGETS.items()]
+def key_of(row: str) -> tuple[str, ...]:
+    """Return kernel and target of a row."""
+    return tuple(cell.strip() for cell in row.split("|")[1:3])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", nargs="+", metavar="NAME")
-    names = parser.parse_args().check
-    found = rows(names or [])
-    if names is None:
-        RESULTS.write_text(HEAD + "\n".join(found) + "\n")
-        return 0
-    stored = set(RESULTS.read_text().splitlines())
-    print("\n".join(row for row in found if row not in stored))
-    return int(not set(found) <= stored)
+    parser.add_argument("names", nargs="*", help="how the names of kernels begin; all when absent")
+    parser.add_argument("--check", action="store_true", help="compare, and print what differs")
+    options = parser.parse_args()
+    stored = {key_of(row): row for row in (RESULTS.read_text() if RESULTS.exists() else "").splitlines() if row.startswith("|")}
+    found: dict[tuple[str, ...], str] = {}
+    for kernel in kernels():
+        name, chosen = kernel[0], not options.names or kernel[0].startswith(tuple(options.names))
+        for target, machine in TARGETS.items():
+            if chosen:
+                found[name, target] = compiled(kernel, machine).row(name, target)
+            elif (name, target) in stored and not options.check:
+                found[name, target] = stored[name, target]
+    changed = [row for row in found.values() if row not in stored.values()]
+    if not options.check:
+        RESULTS.write_text(HEAD + "\n".join(found.values()) + "\n")
+    print("\n".join(changed))
+    return int(options.check and bool(changed or not found))
 
 
 if __name__ == "__main__":

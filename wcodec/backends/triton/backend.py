@@ -10,7 +10,7 @@ from wcodec.backends.triton.masks import TritonMasks
 from wcodec.backends.triton.patterns import TritonPatterns
 from wcodec.backends.triton.planes import TritonPlanes
 from wcodec.backends.triton.random import TritonRandom
-from wcodec.backends.triton.rans_decode import TritonRans
+from wcodec.backends.triton.rans import TritonRans
 from wcodec.backends.triton.tokens import TritonTokens
 
 

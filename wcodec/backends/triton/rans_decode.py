@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from wcodec.backends import Planes, Symbols
-from wcodec.backends.torch.calls import RULES, Call
-from wcodec.backends.torch.entropy import TorchEntropy
+from wcodec.backends.torch.calls import RULES
 from wcodec.backends.triton import rans_kernels as kernels
 from wcodec.backends.triton.launch import Kernel, Work, launch, variant
 from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
@@ -85,11 +84,10 @@ def rans_decode_many(calls: Sequence[RansCall]) -> None:
 
 def _check(call: RansCall) -> None:
     order, words = call.job.order, call.words
-    count, needed = order.count, np.append(call.offsets[:1], np.diff(call.offsets.astype(np.int64)))
+    count, width = order.count, 1
     sound = call.states.size == order.blocks * order.lanes and call.offsets.size == order.blocks + 1
-    sound = sound and (needed >= 0).all() and 2 * int(call.offsets[-1]) <= words.numel()
+    sound = sound and bool((call.offsets[1:] >= call.offsets[:-1]).all()) and 2 * int(call.offsets[-1]) <= words.numel()
     sound = sound and call.lut.size >= call.job.context.tables << call.job.tables.precision
-    width = 1
     if isinstance(call.then, Join):
         split, planes = call.then.split, list(call.then.rest)
         sound = sound and len(planes) == split.count and call.out.element_size() * 8 == split.bits
@@ -146,27 +144,6 @@ def _constants(call: RansCall) -> dict[str, Any]:
     elif isinstance(call.then, Gather):
         found["EPILOGUE"] = (kernels.GATHER if call.then.width == 1 else kernels.GATHER_WIDE).value
     return found
-
-
-class TritonRans(TorchEntropy):
-    """Entropy decoding by kernels."""
-
-    def rans_decode_many(self, calls: Sequence[Call]) -> None:
-        """Decode the tokens of many windows."""
-        rans_decode_many([_call(call, None) for call in calls])
-
-    def rans_join_many(self, calls: Sequence[Call]) -> None:
-        """Decode and join many windows."""
-        rans_decode_many([_call(call, Join(*call.arguments[5:8])) for call in calls])
-
-    def rans_gather_many(self, calls: Sequence[Call]) -> None:
-        """Decode and look up many windows."""
-        rans_decode_many([_call(call, Gather(*call.arguments[5:7])) for call in calls])
-
-
-def _call(call: Call, then: Join | Gather | None) -> RansCall:
-    assert call.status is not None
-    return RansCall(*call.arguments[:5], out=call.arguments[-1], status=call.status, then=then)
 
 
 def _variant(name: str, **constants: Any) -> Kernel:

@@ -1,4 +1,4 @@
-"""Counting and encoding tokens, many sections in a launch. The words come from the end of a block, so every block has room of its own first."""
+"""Counting and encoding tokens, many sections in a launch. Words come from the end of a block, so every block has room of its own first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import triton
 
 from wcodec.backends.triton import rans_encode_kernels as kernels
 from wcodec.backends.triton.launch import Work, launch, variant
-from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
+from wcodec.backends.triton.rans_sections import KINDS, Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
 from wcodec.coding.rans import Job
 from wcodec.coding.tables import Tables
 from wcodec.types import U32, U64
@@ -32,7 +32,12 @@ def rans_histogram_many(calls: Sequence[Tokens]) -> list[U64]:
     for (job, tokens), its, at in zip(calls, chosen, np.cumsum([0, *sizes]), strict=False):
         tables = job.context.tables
         bins = min(MOST_BINS, 256 * triton.next_power_of_2(tables))
-        fields = {"TOKENS": tokens.data_ptr(), "TABLES": tables, "COUNTS": counts[at:].data_ptr(), "CHOSEN": 0 if its is None else its.data_ptr()}
+        fields = {
+            "TOKENS": tokens.data_ptr(),
+            "TABLES": tables,
+            "COUNTS": counts[at:].data_ptr(),
+            "CHOSEN": 0 if its is None else its.data_ptr(),
+        }
         programs = -(-tokens.numel() // kernels.CHUNK.value) * -(-256 * tables // bins)
         work.append(Work(programs, row_of(job, fields, small), {"SEVERAL": its is not None, "BINS": bins}))
     launch(kernels.count_kernel, work)
@@ -116,8 +121,8 @@ def _choose(calls: Sequence[Tokens]) -> list[torch.Tensor | None]:
 
 
 KERNELS = [
-    variant("choose, trellis in tiles", kernels.choose_kernel, CONTEXT=kernels.PARITY.value, TILED=True, HELD=True, W=32, NB=4),
-    variant("choose, classes", kernels.choose_kernel, CONTEXT=1, TILED=False, HELD=True, W=32, NB=4),
+    variant("choose, trellis in tiles", kernels.choose_kernel, CONTEXT=KINDS["trellis"], TILED=True, HELD=True, W=32, NB=4),
+    variant("choose, classes", kernels.choose_kernel, CONTEXT=KINDS["classes"], TILED=False, HELD=True, W=32, NB=4),
     variant("count 256 tokens", kernels.count_kernel, SEVERAL=False, BINS=256),
     variant("count 4096 tokens of tables", kernels.count_kernel, SEVERAL=True, BINS=MOST_BINS),
     variant("rans encode, tokens", kernels.rans_encode_kernel, SEVERAL=False, TILED=False, W=32, NB=4),

@@ -184,7 +184,7 @@ def epilogue_of(section, kind: tl.constexpr, EPILOGUE: tl.constexpr, REST_BITS: 
     if EPILOGUE == JOIN:
         planes = ()
         for i in tl.static_range((REST_BITS + 7) // 8):
-            planes = (*planes, tl.multiple_of(address(section, PLANE0 + i, tl.uint8), ALIGN))
+            planes += (tl.multiple_of(address(section, PLANE0 + i, tl.uint8), ALIGN),)
         return tl.load(section + BASE).to(tl.uint32), tl.load(section + ZERO) != 0, tl.load(section + PACKED_SIZE), planes
     else:
         entries = tl.load(section + ENTRIES)
