@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +148,7 @@ class Opened:
         self._threads = thread_count(threads)
         self._pool: ThreadPoolExecutor | None = None
         self._checked: dict[str, TensorRecord] = {}
+        self._closed = False
         self._lock = Lock()
 
     def __enter__(self) -> Opened:
@@ -156,7 +158,8 @@ class Opened:
         self.close()
 
     def close(self) -> None:
-        """Close the file; tensors that were read stay valid."""
+        """Close the file; tensors that were read stay valid, further ones raise OSError."""
+        self._closed = True
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -182,6 +185,8 @@ class Opened:
 
     def record(self, name: str) -> TensorRecord:
         """Return the checked record behind a name, following an alias."""
+        if self._closed:
+            raise OSError(errno.EBADF, "is closed", self.path)
         known = self._checked.get(name)
         if known is not None:
             return known

@@ -33,7 +33,7 @@ def encode_part(x: UInts, spec: Spec, env: Env, config: Config | None = None) ->
     if name not in env.codecs:
         raise RecipeError(f"no codec {name!r}; there are: lossless, {', '.join(env.codecs)}")
     codec = env.codecs[name]
-    if codec.options is not None and (unknown := sorted(options.keys() - codec.options - {"importance"})):
+    if codec.options is not None and (unknown := sorted(options.keys() - codec.options)):
         raise RecipeError(f"{name} has no option {unknown[0]!r}; there are: {', '.join(sorted(codec.options)) or 'none'}")
     try:
         return codec.encode(x, spec, env, **options)

@@ -185,10 +185,11 @@ LOSSLESS = Lossless()
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Rules, of which the first match counts; what none matches stays lossless. text: as the file records it."""
+    """Rules, of which the first match counts; what none matches stays lossless. text: as the file records it. told: for the report."""
 
     text: str
     rules: Sequence[Rule] = ()
+    told: Sequence[str] = ()
 
     def choose(self, name: str, spec: Spec) -> Choice:
         """Return the method of a tensor."""
@@ -225,7 +226,8 @@ class Recipe:
         return Encoded(section, False)
 
     def notes(self) -> Iterator[str]:
-        """Yield what the methods have to tell."""
+        """Yield what the recipe and its methods have to tell."""
+        yield from self.told
         for rule in self.rules:
             yield from rule.method.notes
 
