@@ -7,6 +7,7 @@ import numpy as np
 from wcodec.backends.native.abi import Native
 from wcodec.backends.native.arrays import address, fits
 from wcodec.backends.numpy.masks import MaskVerbs
+from wcodec.coding.masks import Bundle
 from wcodec.types import U8, U32, UInts
 
 
@@ -33,6 +34,15 @@ class NativeMasks(Native, MaskVerbs):
         if not sound or gaps.itemsize > 4 or int(counts.sum(dtype=np.uint64)) != gaps.size:
             return super().gap_positions(gaps, counts, block, out)
         return bool(self._library.wcodec_gap_positions(address(gaps), gaps.itemsize, address(counts), counts.size, block, address(out)))
+
+    def bundle_mask(self, gaps: UInts, counts: U32, bundle: Bundle, mask: U8) -> bool:
+        """Write the mask of bundles from the gaps of their lanes; tell whether it is sound (``masks.bundle_mask``)."""
+        whole = fits(counts, np.uint32, 0) and fits(mask, np.uint8, 0) and gaps.flags.c_contiguous and gaps.itemsize <= 4
+        sums = int(counts.sum(dtype=np.uint64)) * bundle.banks == gaps.size and mask.size == counts.size * bundle.size
+        if not whole or not sums or bundle.rows > bundle.banks or bundle.banks > 256:
+            return super().bundle_mask(gaps, counts, bundle, mask)
+        pointers = address(gaps), gaps.itemsize, address(counts), counts.size
+        return bool(self._library.wcodec_bundle_mask(*pointers, bundle.banks, bundle.rows, bundle.cols, address(mask)))
 
     def scatter(self, positions: U32, values: UInts, out: UInts, clear: bool) -> None:
         """Write values to ascending positions of out; ``clear``: and zeros everywhere else."""

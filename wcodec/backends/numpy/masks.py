@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wcodec.coding import masks
+from wcodec.coding.masks import Bundle
 from wcodec.types import U8, U32, UInts
 
 
@@ -20,6 +21,10 @@ class MaskVerbs:
     def gap_positions(self, gaps: UInts, counts: U32, block: int, out: U32) -> bool:
         """Write positions from gaps; tell whether all lie in their blocks (``masks.from_gaps``)."""
         return masks.from_gaps(gaps, counts, block, out)
+
+    def bundle_mask(self, gaps: UInts, counts: U32, bundle: Bundle, mask: U8) -> bool:
+        """Write the mask of bundles from the gaps of their lanes; tell whether it is sound (``masks.bundle_mask``)."""
+        return masks.bundle_mask(gaps, counts, bundle, mask)
 
     def scatter(self, positions: U32, values: UInts, out: UInts, clear: bool) -> None:
         """Write values to ascending positions of out; ``clear``: and zeros everywhere else."""

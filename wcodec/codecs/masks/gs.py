@@ -14,7 +14,7 @@ from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.masks.common import Mask, check_dtype, encode_counts, kept_of, matrix, ranks
 from wcodec.codecs.masks.gaps import encode_gaps, width_of
 from wcodec.codecs.params import flag, uint
-from wcodec.coding.masks import to_gaps
+from wcodec.coding.masks import Bundle, to_gaps
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import U8, U32, Section, Spec, UInts
 
@@ -23,40 +23,24 @@ BANKS = 256
 
 @dataclass(frozen=True, slots=True)
 class Bundles:
-    """GS(B, k) of a matrix: a bundle of B / k rows is cut into lanes, lane j being its columns with remainder j modulo B."""
+    """GS(B, k) of a matrix: bundles of B / k rows."""
 
-    banks: int
     per_row: int
     rows: int
-    cols: int
+    one: Bundle
 
-    @property
-    def high(self) -> int:
-        """Rows of a bundle."""
-        return self.banks // self.per_row
+    @classmethod
+    def of(cls, banks: int, per_row: int, rows: int, cols: int) -> Bundles | None:
+        """Cut a matrix; None where bundles do not divide it, or are too large."""
+        if banks % per_row or rows % (banks // per_row):
+            return None
+        found = cls(per_row, rows, Bundle(banks, banks // per_row, cols))
+        return found if found.one.rows * found.one.steps * banks < 2**31 else None
 
     @property
     def count(self) -> int:
         """Bundles."""
-        return self.rows // self.high
-
-    @property
-    def steps(self) -> int:
-        """Columns of a lane, those beyond the matrix included."""
-        return -(-self.cols // self.banks)
-
-    @property
-    def size(self) -> int:
-        """Elements of a bundle."""
-        return self.high * self.cols
-
-    def places(self, elements: U32) -> tuple[UInts, UInts]:
-        """Turn positions in lanes one after the other, bundle by bundle, to flat elements; and tell the column of each."""
-        lane, at = np.divmod(elements.astype(np.int64), self.high * self.steps)
-        bundle, lane = np.divmod(lane, self.banks)
-        row, step = np.divmod(at, self.steps)
-        column = step * self.banks + lane
-        return bundle * self.size + row * self.cols + column, column
+        return self.rows // self.one.rows
 
 
 def bundles_of(section: Section, spec: Spec) -> Bundles:
@@ -64,9 +48,10 @@ def bundles_of(section: Section, spec: Spec) -> Bundles:
     check_dtype(spec, "GS-1")
     rows, cols = matrix(spec)
     banks = uint(section.params, "banks", 1, BANKS, "GS-1")
-    found = Bundles(banks, uint(section.params, "per_row", 1, banks, "GS-1"), rows, cols)
-    if banks % found.per_row or rows % found.high or found.high * found.steps * banks >= 2**31:
-        raise Corrupt(f"GS({banks}, {found.per_row}) does not divide {rows} × {cols} elements", rule="GS-1")
+    per_row = uint(section.params, "per_row", 1, banks, "GS-1")
+    found = Bundles.of(banks, per_row, rows, cols)
+    if found is None:
+        raise Corrupt(f"GS({banks}, {per_row}) does not divide {rows} × {cols} elements", rule="GS-1")
     return found
 
 
@@ -83,13 +68,13 @@ class GatherScatter(Mask):
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
         bundles = bundles_of(section, spec)
-        groups = uint(section.params, "groups", 0, spec.count // bundles.banks, "GS-1")
+        groups = uint(section.params, "groups", 0, spec.count // bundles.one.banks, "GS-1")
         width = width_of(section, "GS-1")
-        found = {"counts": Spec.of("U32", bundles.count), "gaps": Spec.of(f"U{width}", groups * bundles.banks)}
+        found = {"counts": Spec.of("U32", bundles.count), "gaps": Spec.of(f"U{width}", groups * bundles.one.banks)}
         return found | ({"rows": Spec.of("U32", bundles.rows)} if flag(section.params, "scatter", "GS-1") else {})
 
     def unit(self, section: Section, spec: Spec, env: Env) -> int:
-        return max(1, spec.count if "rows" in section.parts else bundles_of(section, spec).size)
+        return max(1, spec.count if "rows" in section.parts else bundles_of(section, spec).one.size)
 
     def units(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> tuple[int, U32]:
         bundles = bundles_of(section, spec)
@@ -99,7 +84,7 @@ class GatherScatter(Mask):
         order = base.decode_all(section.parts["rows"], Spec.of("U32", bundles.rows), env)
         if not np.array_equal(np.sort(order), np.arange(bundles.rows)):
             raise Corrupt("rows are not all there once", rule="GS-4")
-        mask = np.empty((bundles.rows, bundles.cols), np.uint8)
+        mask = np.empty((bundles.rows, bundles.one.cols), np.uint8)
         mask[order] = self._bundles(section, bundles, env, 0, bundles.count)[1].reshape(mask.shape)
         return 0, env.backend.byte_positions(mask.reshape(-1))
 
@@ -108,40 +93,34 @@ class GatherScatter(Mask):
         counts, before = ranks(section, bundles.count, env)
         if int(before[-1]) != section.params["groups"]:
             raise Corrupt(f"groups of the bundles sum to {int(before[-1])}, not {section.params['groups']}", rule="GS-2")
-        low, high = int(before[first]) * bundles.banks, int(before[last]) * bundles.banks
-        its = Spec.of(f"U{section.params.get('bits', 8)}", int(before[-1]) * bundles.banks)
-        found, each = np.empty(high - low, np.uint32), np.repeat(counts[first:last], bundles.banks)
+        low, high = int(before[first]) * bundles.one.banks, int(before[last]) * bundles.one.banks
+        its = Spec.of(f"U{section.params.get('bits', 8)}", int(before[-1]) * bundles.one.banks)
+        mask = np.empty((last - first) * bundles.one.size, np.uint8)
         with base.decoded(section.parts["gaps"], its, env, low, high) as gaps:
-            inside = env.backend.gap_positions(gaps, each, bundles.high * bundles.steps, found)
-        mask = np.zeros((last - first) * bundles.size, np.uint8)
-        elements, columns = bundles.places(found)
-        if not inside or bool((columns >= bundles.cols).any()):
-            raise Corrupt("a kept element lies beyond its bundle", rule="GS-3")
-        mask[elements] = 1
-        per_row = mask.reshape(last - first, bundles.high, bundles.cols).sum(2, dtype=np.uint32)
-        if (per_row != counts[first:last, None] * np.uint32(bundles.per_row)).any():
-            raise Corrupt("a row does not keep its share of the groups", rule="GS-3")
+            if not env.backend.bundle_mask(gaps, counts[first:last], bundles.one, mask):
+                raise Corrupt("a kept element lies beyond its bundle, or a row does not keep its share of the groups", rule="GS-3")
         return low, mask
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         kept = kept_of(x, spec, env)
         banks = options.get("banks", 4)
-        bundles = Bundles(banks, options.get("per_row", banks), *matrix(spec))
-        if not 0 < banks <= BANKS or banks % bundles.per_row or bundles.rows % bundles.high or x.size >= 2**31:
-            raise EncodeError(f"GS({banks}, {bundles.per_row}) does not divide {spec}")
-        order = options.get("rows")
-        mask = x.reshape(bundles.rows, bundles.cols) if order is None else x.reshape(bundles.rows, bundles.cols)[order]
-        lanes = np.zeros((bundles.count, bundles.high, bundles.steps * banks), np.uint8)
-        lanes[..., : bundles.cols] = mask.reshape(bundles.count, bundles.high, bundles.cols)
-        lanes = lanes.reshape(bundles.count, bundles.high * bundles.steps, banks).swapaxes(1, 2)
+        per_row = options.get("per_row", banks)
+        bundles = Bundles.of(banks, per_row, *matrix(spec)) if 0 < per_row <= banks <= BANKS else None
+        if bundles is None or x.size >= 2**31:
+            raise EncodeError(f"GS({banks}, {per_row}) does not divide {spec}")
+        order, count, one = options.get("rows"), bundles.count, bundles.one
+        mask = x.reshape(bundles.rows, one.cols) if order is None else x.reshape(bundles.rows, one.cols)[order]
+        lanes = np.zeros((count, one.rows, one.steps * banks), np.uint8)
+        lanes[..., : one.cols] = mask.reshape(count, one.rows, one.cols)
+        lanes = lanes.reshape(count, one.rows * one.steps, banks).swapaxes(1, 2)
         each = lanes.sum(2, dtype=np.uint32)
-        counts = each[:, 0] if banks else each
-        per_row = mask.reshape(bundles.count, bundles.high, bundles.cols).sum(2, dtype=np.uint32)
-        if (each != counts[:, None]).any() or (per_row != counts[:, None] * np.uint32(bundles.per_row)).any():
-            raise EncodeError(f"the mask is not gather-scatter of {banks} banks, {bundles.per_row} elements to a row")
+        counts = each[:, 0]
+        kept_per_row = mask.reshape(count, one.rows, one.cols).sum(2, dtype=np.uint32)
+        if (each != counts[:, None]).any() or (kept_per_row != counts[:, None] * np.uint32(per_row)).any():
+            raise EncodeError(f"the mask is not gather-scatter of {banks} banks, {per_row} elements to a row")
         where = env.backend.byte_positions(np.ascontiguousarray(lanes).reshape(-1))
-        params, gaps = encode_gaps(to_gaps(where, each.reshape(-1), bundles.high * bundles.steps), env)
-        params = {"banks": banks, "per_row": bundles.per_row, "groups": kept.size // banks} | params
+        params, gaps = encode_gaps(to_gaps(where, each.reshape(-1), one.rows * one.steps), env)
+        params = {"banks": banks, "per_row": per_row, "groups": kept.size // banks} | params
         parts = {"counts": encode_counts(counts.copy(), env), "gaps": gaps}
         if order is not None:
             rows = np.asarray(order, np.uint32)

@@ -108,8 +108,13 @@ class NofM(Mask):
             lasts = found.reshape(-1, groups.groups, groups.inner)[:, -1:] if found.size and groups.length % groups.m else found[:0]
             if int(found.max(initial=0)) >= comb(groups.m, groups.n) or int(lasts.max(initial=0)) >= groups.short:
                 raise Corrupt(f"a pattern is not one of {groups.n} of {groups.m}", rule="NM-2")
-            split = patterns.unrank(found, groups.n, groups.m)
-        return first * groups.kept * groups.inner, env.backend.byte_positions(groups.join(split))
+            with env.borrow(found.size * groups.m, np.dtype(np.uint8)) as split:
+                table = patterns.listed(groups.n, groups.m)
+                if table is None:
+                    split[:] = patterns.unrank(found, groups.n, groups.m).reshape(-1)
+                else:
+                    env.backend.gather(table, groups.m, found, split)
+                return first * groups.kept * groups.inner, env.backend.byte_positions(groups.join(split))
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         kept_of(x, spec, env)
