@@ -17,7 +17,7 @@ from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.integers.wide import fit_wide
 from wcodec.codecs.masks.smallest_mask import smallest_mask
 from wcodec.coding import patterns
-from wcodec.coding.masks import to_gaps
+from wcodec.coding.masks import Bundle, to_gaps
 from wcodec.coding.tokens import Alphabet
 from wcodec.errors import EncodeError
 from wcodec.types import Ref, Resource, Section, Spec
@@ -121,6 +121,21 @@ def test_patterns(n, m):
     assert np.array_equal(patterns.unrank(found, n, m), mask)
     value = (mask.astype(np.uint64) << np.arange(m, dtype=np.uint64)).sum(1)
     assert np.array_equal(np.argsort(value, kind="stable"), np.argsort(found, kind="stable"))
+
+
+@needs_native
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 3), st.integers(0, 30))
+def test_masks_of_bundles(seed, high, per_row, cols):
+    """What lies in its bundle, and what does not, alike by C and by numpy."""
+    rng, bundle = np.random.default_rng(seed), Bundle(high * per_row, high, cols)
+    counts = rng.integers(0, 3, rng.integers(0, 4), np.uint32)
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        gaps = rng.integers(0, max(1, bundle.steps), int(counts.sum()) * bundle.banks).astype(dtype)
+        gaps[rng.random(gaps.size) < 0.01] = np.iinfo(dtype).max
+        mine, other = (np.full(counts.size * bundle.size, 9, np.uint8) for _ in range(2))
+        sound = ORACLE.bundle_mask(gaps, counts, bundle, mine)
+        for backend in each():
+            assert backend.bundle_mask(gaps, counts, bundle, other) == sound and (not sound or np.array_equal(mine, other))
 
 
 @needs_native

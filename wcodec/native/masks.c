@@ -109,13 +109,10 @@ int wcodec_gap_positions(const void *gaps, uint32_t bytes, const uint32_t *count
   return gaps_32((const wk_u32 *)gaps, counts, blocks, block, out);
 }
 
-enum { BANKS = 256 }; /* of a bundle, at most; it has no more rows */
-
 /* A lane goes down the rows of its bundle, in every one along the columns banks apart. */
 #define BUNDLE(type, name)                                                                                            \
   static int name(const type *gaps, uint32_t count, uint32_t banks, uint32_t high, uint64_t cols, uint8_t *mask) {    \
     const uint64_t steps = (cols + banks - 1) / banks;                                                                \
-    uint32_t kept[BANKS] = {0};                                                                                       \
     if (!steps) return count == 0;                                                                                    \
     memset(mask, 0, high * cols);                                                                                     \
     for (uint32_t lane = 0; lane < banks; lane++) {                                                                   \
@@ -126,11 +123,13 @@ enum { BANKS = 256 }; /* of a bundle, at most; it has no more rows */
         const uint64_t column = step * banks + lane;                                                                  \
         if (row >= high || column >= cols) return 0;                                                                  \
         mask[row * cols + column] = 1;                                                                                \
-        kept[row]++;                                                                                                  \
       }                                                                                                               \
     }                                                                                                                 \
-    for (uint32_t row = 0; row < high; row++)                                                                         \
-      if ((uint64_t)kept[row] * high != (uint64_t)count * banks) return 0;                                            \
+    for (uint32_t row = 0; row < high; row++) {                                                                       \
+      uint64_t kept = 0;                                                                                              \
+      for (uint64_t i = 0; i < cols; i++) kept += mask[row * cols + i];                                               \
+      if (kept * high != (uint64_t)count * banks) return 0;                                                           \
+    }                                                                                                                 \
     return 1;                                                                                                         \
   }
 

@@ -194,7 +194,7 @@ WCODEC_API int wcodec_gap_positions(const void *gaps, uint32_t bytes, const uint
                                     uint64_t block, uint32_t *out);
 
 /* Write the mask bytes of bundles of gs.md, each of `high` rows of `cols` elements, from gaps of `bytes` bytes: in every one of
- * the `banks` lanes of bundle b, counts[b] of them. high * (cols / banks + 1) is below 2^32. Returns 1 when all lie in their
+ * the `banks` lanes of bundle b, counts[b] of them. Returns 1 when all lie in their
  * bundles and every row keeps counts[b] * banks / high elements, else 0 (then the mask holds nothing of use). */
 WCODEC_API int wcodec_bundle_mask(const void *gaps, uint32_t bytes, const uint32_t *counts, uint64_t bundles, uint32_t banks,
                                   uint32_t high, uint64_t cols, uint8_t *mask);

@@ -39,7 +39,7 @@ class NativeMasks(Native, MaskVerbs):
         """Write the mask of bundles from the gaps of their lanes; tell whether it is sound (``masks.bundle_mask``)."""
         whole = fits(counts, np.uint32, 0) and fits(mask, np.uint8, 0) and gaps.flags.c_contiguous and gaps.itemsize <= 4
         sums = int(counts.sum(dtype=np.uint64)) * bundle.banks == gaps.size and mask.size == counts.size * bundle.size
-        if not whole or not sums or bundle.rows > bundle.banks or bundle.banks > 256:
+        if not whole or not sums:
             return super().bundle_mask(gaps, counts, bundle, mask)
         pointers = address(gaps), gaps.itemsize, address(counts), counts.size
         return bool(self._library.wcodec_bundle_mask(*pointers, bundle.banks, bundle.rows, bundle.cols, address(mask)))
