@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -150,6 +151,7 @@ class Opened:
         self.env.layers = self.env.host.layers = layers
         self._threads = thread_count(threads)
         self._checked: dict[str, TensorRecord] = {}
+        self._closed = False
         self._lock = Lock()
 
     def __enter__(self) -> Opened:
@@ -159,7 +161,8 @@ class Opened:
         self.close()
 
     def close(self) -> None:
-        """Close the file; tensors that were read stay valid."""
+        """Close the file; tensors that were read stay valid, further ones raise OSError."""
+        self._closed = True
         self.reader.close()
 
     def keys(self) -> list[str]:
@@ -182,6 +185,8 @@ class Opened:
 
     def record(self, name: str) -> TensorRecord:
         """Return the checked record behind a name, following an alias."""
+        if self._closed:
+            raise OSError(errno.EBADF, "is closed", self.path)
         known = self._checked.get(name)
         if known is not None:
             return known

@@ -116,7 +116,7 @@ class Steps(Sampled):
     def made(self, position: float, importance: Importance | None) -> Method:
         own = self.config.get("per", "tensor") == "tensor"
         step = {"step": self.scale * 2.0**-position} if own else {"relative": 2.0**-position}
-        return WithCodec({"per": "tensor", "rdo": TRADE, **self.config, **step}, importance)
+        return WithCodec.weighing({"per": "tensor", "rdo": TRADE, **self.config, **step}, importance)
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Values(Sampled):
 
     def made(self, position: float, importance: Importance | None) -> Method:
         values = min(LARGEST, LEVELS << ceil(position))
-        return WithCodec({**self.config, "values": values, "rate": PRICE * 4.0**-position / 2}, importance)
+        return WithCodec.weighing({**self.config, "values": values, "rate": PRICE * 4.0**-position / 2}, importance)
 
 
 @dataclass
