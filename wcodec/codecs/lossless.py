@@ -7,7 +7,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 from wcodec.codecs.base import Env, stored_size
-from wcodec.codecs.integers.smallest import smallest, zstd_estimate
+from wcodec.codecs.integers.smallest import smallest, try_zstd
 from wcodec.codecs.masks.smallest_mask import sparse_lossless
 from wcodec.errors import RecipeError
 from wcodec.types import Section, Spec, UInts
@@ -56,8 +56,9 @@ def lossless(x: UInts, spec: Spec, env: Env) -> Section:
         found = [split, env.codecs["raw"].encode(x, spec, env)]
         if _patterned(split):  # few tensors are, and zstd is the host's
             x, env = env.backend.to_host(x), env.host
-            if zstd_estimate(x, env) < stored_size(split):
-                found.append(env.codecs["zstd"].encode(x, spec, env))
+            size, frame = try_zstd(x, spec, env)
+            if size < stored_size(split):
+                found.append(frame or env.codecs["zstd"].encode(x, spec, env))
         if (sparse := sparse_lossless(x, spec, env)) is not None:
             found.append(sparse)
         return min(found, key=stored_size)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from wcodec.codecs.base import Env
 from wcodec.codecs.integers.smallest import smallest
-from wcodec.coding.sampling import UNIT, log2
+from wcodec.coding.sampling import UNIT, entropy, log2
 from wcodec.types import U8, Section, Spec
 
 SPAN = 1 << 14
@@ -19,6 +18,8 @@ MOST = 64
 """Runs from which on a coder of matches does better."""
 COST = 512
 """Bytes that every run must save: what its table, its record and a guess by a sample may be wrong by."""
+SCALED = np.arange(SEEN + 1) * log2(np.maximum(np.arange(SEEN + 1), 1))
+"""n log₂ n of what can be counted in a span, in 2^-20 bits."""
 
 
 def by_runs(plane: U8, spec: Spec, env: Env) -> Section | None:
@@ -29,20 +30,15 @@ def by_runs(plane: U8, spec: Spec, env: Env) -> Section | None:
     seen = plane[: spans * SPAN].reshape(spans, SEEN, -1)[:, :, 0]
     at = seen + 256 * np.arange(spans, dtype=np.intp)[:, None]
     counts = np.bincount(at.ravel(), minlength=256 * spans).reshape(spans, 256)
-    bits = _bits(counts)
-    first = np.flatnonzero(np.diff(bits > NOISE * SEEN, prepend=bits[0] <= NOISE * SEEN))
-    saved = _bits(counts.sum(0)) - _bits(np.add.reduceat(counts, first)).sum()
-    if not 1 < first.size <= MOST or saved * (SPAN // SEEN) < 8 * COST * first.size:
+    noise = SCALED[SEEN] - SCALED[counts].sum(1) > NOISE * SEEN * UNIT
+    first = np.flatnonzero(np.diff(noise, prepend=not noise[0]))
+    if not 1 < first.size <= MOST:
+        return None
+    saved = entropy(counts.sum(0)) - sum(map(entropy, np.add.reduceat(counts, first)))
+    if saved * (SPAN // SEEN) < 8 * UNIT * COST * first.size:
         return None
     lengths = np.diff(SPAN * first, append=plane.size)
     return env.codecs["concat"].encode(plane, spec, env, lengths=lengths.tolist(), encode=_run)
-
-
-def _bits(counts: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """Return the order-0 entropy of the bytes counted in each row together, in whole bits."""
-    total = counts.sum(-1)
-    found: npt.NDArray[np.int64] = (total * log2(total) - (counts * log2(np.maximum(counts, 1))).sum(-1)) // UNIT
-    return found
 
 
 def _run(run: U8, spec: Spec, env: Env) -> Section:

@@ -36,10 +36,11 @@ def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
         estimates["rans"] = FIXED + _entropy_bytes(x, base, env)
     elif env.codecs["rans"].suits(spec) and (wide := fit_wide(x)):
         estimates["rans"], options = FIXED + wide[0], wide[1]
+    frame = None
     if zstd:
-        estimates["zstd"] = zstd_estimate(x, env)
+        estimates["zstd"], frame = try_zstd(x, spec, env)
     best = min(estimates, key=lambda name: (estimates[name], name != "raw"))
-    found = env.codecs[best].encode(x, spec, env, **(options if best == "rans" else {}))
+    found = frame if best == "zstd" and frame else env.codecs[best].encode(x, spec, env, **(options if best == "rans" else {}))
     return found if best == "raw" else min(env.codecs["raw"].encode(x, spec, env), found, key=stored_size)
 
 
@@ -52,12 +53,13 @@ def _entropy_bytes(x: UInts, base: int, env: Env) -> int:
     return int(entropy(counts) / UNIT * 1.001 / 8) + int((counts > 0).sum()) + 100 * (x.size >> 16)
 
 
-def zstd_estimate(x: UInts, env: Env) -> int:
-    """Return the bytes that zstd needs, for a large array by those of a sample."""
+def try_zstd(x: UInts, spec: Spec, env: Env) -> tuple[int, Section | None]:
+    """Return the bytes that zstd needs, for a large array by those of a sample; for others, what it gives as well."""
+    if x.nbytes <= 2 * SAMPLE:
+        whole = env.codecs["zstd"].encode(x, spec, env)
+        return stored_size(whole), whole
     data: U8 = x.view(np.uint8)
-    seen = data
-    if data.size > 2 * SAMPLE:
-        step, piece = data.size // 16 // 64 * 64, SAMPLE // 16
-        seen = np.concatenate([data[at * step : at * step + piece] for at in range(16)])
+    step, piece = data.size // 16 // 64 * 64, SAMPLE // 16
+    seen = np.concatenate([data[at * step : at * step + piece] for at in range(16)])
     coded = env.codecs["zstd"].encode(seen, Spec.of("U8", seen.size), env)
-    return stored_size(coded) * data.size // seen.size
+    return stored_size(coded) * data.size // seen.size, None
