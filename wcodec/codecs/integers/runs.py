@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wcodec.codecs.base import Env
-from wcodec.codecs.integers.smallest import smallest
+from wcodec.codecs.integers.smallest import smallest, try_zstd
 from wcodec.coding.sampling import UNIT, entropy, log2
 from wcodec.types import U8, Section, Spec
 
@@ -42,4 +42,5 @@ def by_runs(plane: U8, spec: Spec, env: Env) -> Section | None:
 
 
 def _run(run: U8, spec: Spec, env: Env) -> Section:
-    return env.codecs["raw"].encode(run, spec, env) if env.backend.is_noise(run) else smallest(run, spec, env)
+    repeats = not env.backend.is_noise(run) or try_zstd(run, spec, env)[0] < run.size
+    return smallest(run, spec, env) if repeats else env.codecs["raw"].encode(run, spec, env)
