@@ -13,7 +13,7 @@ from wcodec.backends.native.trellis import NativeTrellis
 
 
 class NativeBackend(NativeTrellis, NativePlanes, NativeCodebook, NativeRandom, Backend):
-    """C kernels; whatever they do not take goes to numpy. ``NativeTrellis`` brings the verbs of entropy coding, masks and floats with it."""
+    """C kernels; whatever they do not take goes to numpy. ``NativeTrellis`` brings those of entropy coding, masks and floats with it."""
 
     name = "native"
 
