@@ -14,6 +14,7 @@ from wcodec.coding.tokens import Alphabet
 from wcodec.errors import Corrupt
 
 sizes = st.sampled_from([1, 2, 4, 8])
+SPLITS = [(16, 8, 0), (16, 7, 1), (16, 5, 0), (32, 24, 1), (8, 3, 2), (64, 48, 0)]
 
 
 @quick
@@ -66,6 +67,27 @@ def test_planes(seed: int, size: int, data: st.DataObject, sign: int, count: int
     ORACLE.join_planes(split, *strange, want)
     TRITON.join_planes(split, tensor(strange[0]), [tensor(plane) for plane in strange[1]], room.out)
     assert room.holds(want)
+
+
+@quick
+@given(
+    seeds, st.sampled_from([(16, 8, 0), (16, 7, 1), (16, 5, 0), (32, 24, 1), (8, 3, 2), (64, 48, 0)]), counts, st.sampled_from([1, 4, 16])
+)
+def test_split_tokens(seed: int, split: tuple[int, int, int], count: int, every: int) -> None:
+    rng, its = np.random.default_rng(seed), Planes(*split)
+    count = count + 5000 * (count == 1024)  # more than one run
+    x = integers(rng, count, its.bits // 8)
+    x[::3] = 0
+    base = int(rng.integers(0, 300))
+    sizes = [count] * its.count
+    if its.rest % 8:
+        sizes[-1] = -(-count * (its.rest % 8) // 8)
+    want = np.empty(count, np.uint8), [np.empty(size, np.uint8) for size in sizes]
+    rooms = Room(count, np.uint8), [Room(size, np.uint8) for size in sizes]
+    said = ORACLE.split_tokens(its, x, base, every, *want)
+    found = TRITON.split_tokens(its, tensor(x), base, every, rooms[0].out, [room.out for room in rooms[1]])
+    assert all(np.array_equal(a, b) for a, b in zip(found, said, strict=True))
+    assert rooms[0].holds(want[0]) and all(room.holds(plane) for room, plane in zip(rooms[1], want[1], strict=True))
 
 
 def test_many_sections_in_a_launch() -> None:
@@ -123,6 +145,22 @@ def test_tokens(seed: int, size: int, bits: int, escape: int, zero: bool, trelli
         ORACLE.join_tokens(alphabet, tokens, raw, np.append(outliers[:-1], np.uint32(0)), want)
         TRITON.join_tokens(alphabet, tensor(tokens), its, tensor(outliers)[:-1], room.out)
         assert room.holds(want)
+
+
+@pytest.mark.parametrize(("escape", "trellis"), [(0, False), (10, False), (10, True)])
+def test_escapes_of_many_sections(escape: int, trellis: bool) -> None:
+    rng, rooms, wants = np.random.default_rng(escape), [], []
+    with TRITON.batch() as batch:
+        for i, count in enumerate([1500, 1024, 70]):
+            alphabet = Alphabet(3, 40, False, escape, trellis)
+            tokens, raw = rng.integers(0, 12, count).astype(np.uint8), integers(rng, count, 1)
+            outliers = integers(rng, int(alphabet.escapes(tokens).sum()), 4)
+            rooms.append(Room(count, np.uint32))
+            wants.append(np.empty(count, np.uint32))
+            ORACLE.join_tokens(alphabet, tokens, raw, outliers, wants[-1])
+            with batch.tape(f"tensor {i}"):
+                TRITON.join_tokens(alphabet, tensor(tokens), tensor(raw), tensor(outliers), rooms[-1].out)
+    assert all(room.holds(want) for room, want in zip(rooms, wants, strict=True))
 
 
 @quick
