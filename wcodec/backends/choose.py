@@ -41,10 +41,19 @@ def _best() -> Backend:
 def _on_device(name: str, device: str) -> Backend:
     """Load a backend of tensors, which alone imports torch."""
     try:
-        made: Backend = import_module(f"wcodec.backends.{name}").load(device, _native_or_numpy())
+        kind = getattr(import_module(f"wcodec.backends.{name}.backend"), f"{name.title()}Backend")
+        made: Backend = import_module("wcodec.backends.torch").load(kind, device, _native_or_numpy())
     except ImportError as error:
         raise BackendUnavailable(f"the {name} backend needs {error.name or name}, which is not installed") from None
     return made
+
+
+def best_on(device: str) -> Backend:
+    """Return the best backend of a device, proved or not. Raises BackendUnavailable."""
+    try:
+        return _on_device("triton" if device.startswith("cuda") else "torch", device)
+    except BackendUnavailable:
+        return _on_device("torch", device)
 
 
 @cache
@@ -54,7 +63,7 @@ def for_device(device: str) -> Backend:
     Raises BackendUnavailable with the reason why there is none; it stays one until the process ends.
     """
     reasons = []
-    for name in ("triton", "torch"):
+    for name in ("triton", "torch") if device.startswith("cuda") else ("torch",):
         try:
             backend = _on_device(name, device)
         except BackendUnavailable as reason:

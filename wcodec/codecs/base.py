@@ -183,7 +183,7 @@ class Codec(ABC):
     lossless: ClassVar[bool] = True
     max_parts: ClassVar[int] = MAX_PARTS
     host: ClassVar[str] = ""
-    host_encode: ClassVar[str] = "its search runs in numpy"
+    host_encode: ClassVar[str] = "its encoder calculates with numpy"
     whole: ClassVar[bool] = False
     options: ClassVar[frozenset[str] | None] = None
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
