@@ -23,6 +23,7 @@ Examples:
 
 
 def run(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[CODEC...]", help="Only these codecs.", show_default=False)] = None,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="A device of torch's: cuda, cpu.")] = "cpu",
     backend: Kernels = Backend.auto,
     fixtures: Annotated[
@@ -38,7 +39,7 @@ def run(
     with reporting(None, json):
         from wcodec.selftest import selftest
 
-        report = selftest(device, backend.value, fixtures, not untimed)
+        report = selftest(device, backend.value, fixtures, not untimed, names or ())
         if json:
             emit(report.to_json())
         else:
