@@ -50,7 +50,12 @@ def make_context(rng: np.random.Generator, kind: str, rows: int, cols: int, star
     if kind == "none":
         return Context()
     if kind.startswith("trellis"):
-        return Context("trellis", trellis=int(kind[7:]))
+        v, _, classes = kind[7:].partition(" ")
+        if not classes:
+            return Context("trellis", trellis=int(v))
+        table = rng.integers(0, 4, (int(rng.integers(1, 5)), 1)).astype(np.uint8)
+        its = rng.integers(0, len(table), -(-(start + rows * cols) // cols)).astype(np.uint8)
+        return Context("trellis", int(v), table, its if len(table) > 1 else None)
     row_classes = int(rng.integers(2, 5)) if "r" in kind else 1
     column_classes = int(rng.choice([2, 5, 16, 17, 60])) if "c" in kind else 1
     table = rng.integers(0, 6, (row_classes, column_classes)).astype(np.uint8)
@@ -63,16 +68,16 @@ def make_context(rng: np.random.Generator, kind: str, rows: int, cols: int, star
     )
 
 
-KINDS = ["none", "none", "r/", "/c", "r/c", *(f"trellis{v}" for v in POLYNOMIALS)]
+KINDS = ["none", "none", "r/", "/c", "r/c", *(f"trellis{v}" for v in POLYNOMIALS), "trellis3 classes", "trellis6 classes"]
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn, kinds: list[str] = KINDS) -> Case:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     lanes, precision = draw(st.sampled_from([1, 4, 32, 32, 32])), draw(st.integers(8, 12))
     rows, cols = draw(st.integers(0, 12)), draw(st.sampled_from([1, 3, 31, 128, 255, 512, 640, 1000]))
-    kind, start = draw(st.sampled_from(KINDS)), 0
-    if draw(st.booleans()):
+    kind, start = draw(st.sampled_from(kinds)), 0
+    if not kind.endswith(" classes") and draw(st.booleans()):
         order = Order(rows * cols, cols, lanes, block=128 * draw(st.integers(1, 20)))
         start = order.block * draw(st.integers(0, 3))
     else:

@@ -112,7 +112,8 @@ def test_encode_says_what_it_did(run):
     Path("m.wcodec").unlink()
     code, out, err = run("encode", "m.safetensors")
     assert code == 0 and not err
-    assert out.startswith("m.safetensors ") and " → m.wcodec " in out and "%) in " in out and out.endswith("s: lossless, read back\n")
+    assert out.startswith("m.safetensors ") and " → m.wcodec " in out and out.endswith("s: lossless, read back\n")
+    assert "%, 38.1 KB once loaded) in " in out
     code, out, _ = run("encode", "m.safetensors", "-o", "other.wcodec", "--no-readback", "-j", "1", "--backend", "numpy")
     assert code == 0 and out.endswith("lossless, not read back\n")
     assert Path("m.wcodec").read_bytes() == Path("other.wcodec").read_bytes()

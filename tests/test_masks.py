@@ -163,14 +163,14 @@ def test_verbs(seed, count, p):
 
 
 @needs_native
-@given(st.integers(0, 2**32 - 1), st.integers(0, 16), st.booleans(), st.booleans(), st.sampled_from(("u1", "u2", "u4")))
+@given(st.integers(0, 2**32 - 1), st.integers(0, 16), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(("u1", "u2", "u4")))
 @settings(max_examples=80)
-def test_join_tokens(seed, bits, zero, escape, dtype):
+def test_join_tokens(seed, bits, zero, escape, trellis, dtype):
     rng = np.random.default_rng(seed)
-    tokens = rng.integers(0, 6, 300).astype(np.uint8)
+    tokens = rng.integers(0, 8, 300).astype(np.uint8)
     raw = rng.integers(0, 2**16, 300).astype("u1" if bits <= 8 else "u2") if bits else None
-    alphabet = Alphabet(bits, int(rng.integers(0, 2**32)), zero, 3 if escape else -1)
-    outliers = rng.integers(0, 2**32, int((tokens == 3).sum()) if escape else 0).astype(np.uint32)
+    alphabet = Alphabet(bits, int(rng.integers(0, 2**32)), zero, 4 if escape else -1, trellis)
+    outliers = rng.integers(0, 2**32, int(alphabet.escapes(tokens).sum()) if escape else 0).astype(np.uint32)
     want, out = np.empty(300, dtype), np.empty(300, dtype)
     ORACLE.join_tokens(alphabet, tokens, raw, outliers, want)
     for backend in each():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import make_normal_table
@@ -54,12 +55,15 @@ def each() -> Any:
             backend.set_isa(native.ISAS[-1])
 
 
-def fill(backend: Backend, key: tuple[int, int, int], kind: str, scale: float, decay: float, start: int, count: int) -> Any:
+def fill(
+    backend: Backend, key: tuple[int, int, int], kind: str, scale: float, decay: float, start: int, count: int, dtype: str = "F32"
+) -> Any:
     """Elements of a fill, between others that must not change."""
-    out = np.full(count + 2, 77, np.float32)
-    backend.philox_fill(*key, kind, scale, decay, start, out[1:-1])
+    its = DTYPES[dtype]
+    out = np.full(count + 2, 77, its.storage)
+    backend.philox_fill(*key, kind, scale, decay, start, its, out[1:-1])
     assert out[0] == out[-1] == 77
-    return out[1:-1].view(np.uint32)
+    return out[1:-1]
 
 
 # Philox
@@ -87,11 +91,11 @@ def test_backends_agree_on_any_window(key, start, count, data):
     threshold = data.draw(WORDS)
     words = philox.words(*key, start, count)
     first, last = data.draw(windows(count))
-    for kind in philox.KINDS:
-        want = fill(Backend(), key, kind, scale, decay, start, count)
+    for kind, dtype in product(philox.KINDS, FLOATS):
+        want = fill(Backend(), key, kind, scale, decay, start, count, dtype)
         for backend in each():
-            assert np.array_equal(fill(backend, key, kind, scale, decay, start, count), want)
-            assert np.array_equal(fill(backend, key, kind, scale, decay, start + first, last - first), want[first:last])
+            assert np.array_equal(fill(backend, key, kind, scale, decay, start, count, dtype), want)
+            assert np.array_equal(fill(backend, key, kind, scale, decay, start + first, last - first, dtype), want[first:last])
     for backend in each():
         mask = np.full(count + 2, 7, np.uint8)
         assert backend.philox_draw(*key, threshold, start, mask[1:-1]) == np.count_nonzero(words < threshold)
@@ -101,9 +105,9 @@ def test_backends_agree_on_any_window(key, start, count, data):
 def test_strided_arrays_go_to_numpy():
     want = fill(Backend(), (1, 2, 3), "normal", 0.5, 1.0, 9, 100)
     for backend in each():
-        out, mask = np.zeros((100, 2), np.float32), np.zeros((100, 2), np.uint8)
-        backend.philox_fill(1, 2, 3, "normal", 0.5, 1.0, 9, out[:, 0])
-        assert np.array_equal(out[:, 0].view(np.uint32), want) and not out[:, 1].any()
+        out, mask = np.zeros((100, 2), np.uint32), np.zeros((100, 2), np.uint8)
+        backend.philox_fill(1, 2, 3, "normal", 0.5, 1.0, 9, DTYPES["F32"], out[:, 0])
+        assert np.array_equal(out[:, 0], want) and not out[:, 1].any()
         assert backend.philox_draw(1, 2, 3, 2**31, 9, mask[:, 0]) == mask.sum() > 0
 
 

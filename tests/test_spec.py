@@ -126,6 +126,13 @@ WORKED = {
         [0xBF00, 0, 0x3F1A, 0x3E9A],
         lambda b: Section("uniform", {"levels": 4, "zero": 1, "per": "row"}, {"symbols": raw(b[0]), "steps": raw(b[1])}),
     ),
+    "trellis": (
+        Spec.of("BF16", 8),
+        [0, 0x3F80, 0xBF80, 0, 0, 0x3F00, 0x3F00, 0x3F80],
+        lambda b: Section(
+            "trellis", {"zero": 2, "step": 0x3F000000}, {"symbols": stream("rans", b[0], precision=8, lanes=0, block=1, trellis=2)}
+        ),
+    ),
     "sum": (Spec.of("F16", 2), [0x3D00, 0], lambda b: Section("sum", {"layers": 2}, {"0": raw(b[0]), "1": raw(b[1])})),
     "lowrank": (
         Spec.of("F32", 2, 3),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wcodec.api.encoder import encode
     from wcodec.api.inspector import inspect
     from wcodec.codecs import register
+    from wcodec.evaluation import quality
     from wcodec.opening import safe_open
     from wcodec.types import Limits
     from wcodec.writing import Writer
@@ -38,6 +39,7 @@ _LAZY = {
     "diff": "wcodec.api.checks",
     "encode": "wcodec.api.encoder",
     "inspect": "wcodec.api.inspector",
+    "quality": "wcodec.evaluation",
     "register": "wcodec.codecs",
     "safe_open": "wcodec.opening",
     "verify": "wcodec.api.checks",
@@ -71,6 +73,7 @@ __all__ = [
     "diff",
     "encode",
     "inspect",
+    "quality",
     "register",
     "safe_open",
     "verify",

@@ -35,7 +35,7 @@ def milliseconds(values: list[float]) -> list[str]:
 def open_many(setup: Setup, report: Report) -> list[list[str]]:
     """Each time in a newly forked process, the file in page cache."""
     path = setup.scratch / "thousand.wcodec"
-    with Worker(setup, "none", path, warm=False, preload=["wcodec.numpy"]) as worker:
+    with Worker(setup, "none", path, warm=False, preload=["wcodec.numpy", "wcodec.opening"]) as worker:
         size = worker.ask("generate", count=TENSORS, shape=SHAPE)["size"]
         names = (f"layers.{TENSORS // 2:04d}.weight", "layers.0000.weight")
         values = [float(worker.ask("first", tensor=names[turn % 2])["seconds"]) for turn in range(2 * setup.repetitions)]

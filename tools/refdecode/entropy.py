@@ -126,25 +126,24 @@ def read_stream(data: bytes, order: Order) -> tuple[np.ndarray, np.ndarray, np.n
 # -- 4. Decoding a block
 
 
-def decode_blocks(data: bytes, tables: Tables, order: Order, context: np.ndarray | int) -> np.ndarray:
+def decode_blocks(data: bytes, tables: Tables, order: Order, mapped: np.ndarray, v: int) -> np.ndarray:
     """The token of every symbol. All blocks go step by step together; those symbols of a step that share a block are in lane order.
 
-    `context` is the table of every symbol, or v for `trellis(v)`.
+    `mapped` is the entry of the map for every symbol, and `v` that of `trellis(v)`, or 0 without a trellis.
     """
     words, begin, state = read_stream(data, order)
     cursor = begin[:-1].copy()
     tokens = np.zeros(len(order.block), np.int64)
-    trellis = np.zeros(order.blocks * order.columns if isinstance(context, int) else 0, np.int64)
+    trellis = np.zeros(order.blocks * order.columns if v else 0, np.int64)
     step, lane = order.step, order.lane
     by_step = np.lexsort((lane, order.block, step))
     for symbols in np.split(by_step, np.flatnonzero(np.diff(step[by_step])) + 1):
         block = order.block[symbols]
         owner = block * order.lanes + lane[symbols]
-        if isinstance(context, int):
+        table = mapped[symbols]
+        if v:
             column = block * order.columns + order.position[symbols] % order.columns
-            table = trellis[column] % 2
-        else:
-            table = context[symbols]
+            table = 2 * table + trellis[column] % 2
         must(bool(np.all(tables.used[table])), "E-7", "an unused table is chosen")
         x = state[owner]
         slot = x % (1 << tables.precision)
@@ -159,8 +158,8 @@ def decode_blocks(data: bytes, tables: Tables, order: Order, context: np.ndarray
             cursor += np.bincount(taker, minlength=order.blocks)
         state[owner] = x
         tokens[symbols] = token
-        if isinstance(context, int):
-            trellis[column] = next_trellis_state(context, trellis[column], token)
+        if v:
+            trellis[column] = next_trellis_state(v, trellis[column], token)
     must(bool(np.all(state == 2**16)), "E-6", "a lane does not end at 2^16")
     must(bool(np.all(cursor == begin[1:])), "E-6", "a block has words left")
     return tokens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 import blake3
 import numpy as np
 
+from wcodec.api.crew import Crew
 from wcodec.api.files import Checkpoint, matches, open_shards
 from wcodec.api.opened import Opened, inside
 from wcodec.api.outcome import parts_digest
 from wcodec.api.tolerance import same_parts, tolerance, within
-from wcodec.api.work import PIECE, make_env, make_pool, ordered, pieces, thread_count
+from wcodec.api.work import PIECE, make_env, pieces, thread_count
 from wcodec.codecs import Env
 from wcodec.errors import Corrupt
 from wcodec.types import Limits
@@ -55,10 +55,8 @@ def verify(
     Returns when all is well. Raises FormatError for damage, UnsupportedVersion and UnknownCodec for newer files, LimitExceeded, OSError.
     """
     with ExitStack() as stack:
-        pool = make_pool(thread_count(threads))
-        if pool is not None:
-            stack.callback(pool.shutdown, cancel_futures=True)
         found = open_shards(Path(path), stack, threads=1, kernels=kernels, limits=limits, device=device)
+        crew = stack.enter_context(Crew(thread_count(threads)))
         stored = sum(opened.reader.size for opened in found.values())
         total = stored + (sum(_decoded_size(opened) for opened in found.values()) if deep else 0)
         done = 0
@@ -75,7 +73,7 @@ def verify(
             for name in opened.offset_keys():
                 opened.record(name)
                 if deep and opened.alias(name) is None:
-                    _check_digest(opened, name, pool, thread_count(threads), advance)
+                    _check_digest(opened, name, crew, advance)
         digests = {name: opened.reader.content_digest().hex() for name, opened in found.items()}
         tensors = sum(len(opened.reader.names) for opened in found.values())
         return VerifyReport(str(path), len(found), tensors, stored, deep, digests)
@@ -85,7 +83,7 @@ def _decoded_size(opened: Opened) -> int:
     return sum(opened.record(name).spec.size for name in opened.offset_keys() if opened.alias(name) is None)
 
 
-def _check_digest(opened: Opened, name: str, pool: ThreadPoolExecutor | None, threads: int, advance: Callable[[int], None]) -> None:
+def _check_digest(opened: Opened, name: str, crew: Crew, advance: Callable[[int], None]) -> None:
     record = opened.record(name)
 
     def read(start: int, stop: int, out: Any) -> None:
@@ -93,7 +91,7 @@ def _check_digest(opened: Opened, name: str, pool: ThreadPoolExecutor | None, th
 
     with inside(opened.path):
         windows = pieces(record.section, record.spec, opened.env)
-        found = _digest(windows, read, opened.env, record.spec.dtype.storage, pool, threads, advance)  # codecs check their rules
+        found = _digest(windows, read, opened.env, record.spec.dtype.storage, crew, advance)  # codecs check their rules
         if record.tolerant:
             found = parts_digest(record.section, record.spec, opened.env.host)
         if found != record.digest:
@@ -105,8 +103,7 @@ def _digest(
     read: Callable[[int, int, Any], None],
     env: Env,
     dtype: Any,
-    pool: ThreadPoolExecutor | None,
-    threads: int,
+    crew: Crew,
     advance: Callable[[int], None] | None = None,
 ) -> bytes:
     """BLAKE3-256 of the elements that ``read`` yields, windows read side by side."""
@@ -118,7 +115,7 @@ def _digest(
             return stack.pop_all(), env.backend.to_host(out)
 
     digest = blake3.blake3()
-    for stack, out in ordered(pool, work, windows, 2 * threads):
+    for stack, out in crew.ordered(work, windows, 2 * crew.threads):
         with stack:
             digest.update(out.view(np.uint8))
             if advance is not None:
@@ -172,10 +169,8 @@ def diff(
     """
     options: dict[str, Any] = {"threads": 1, "kernels": kernels, "limits": limits}
     with ExitStack() as stack:
-        pool = make_pool(thread_count(threads))
-        if pool is not None:
-            stack.callback(pool.shutdown, cancel_futures=True)
         left, right = (stack.enter_context(Checkpoint(path, **options)) for path in (a, b))
+        crew = stack.enter_context(Crew(thread_count(threads)))
         names_a = [name for name in left.names if matches(name, include)]
         names_b = {name for name in right.names if matches(name, include)}
         common = [name for name in names_a if name in names_b]
@@ -187,7 +182,7 @@ def diff(
                 pass
             elif same_parts(left, right, name):
                 parts.append(name)
-            elif not (found := set(_compare(left, right, name, env, pool))) <= {SAME, NEAR}:
+            elif not (found := set(_compare(left, right, name, env, crew))) <= {SAME, NEAR}:
                 values.append(name)
             elif NEAR in found:
                 close.append(name)
@@ -203,7 +198,7 @@ def diff(
 SAME, NEAR, OTHER = "same", "near", "other"
 
 
-def _compare(a: Checkpoint, b: Checkpoint, name: str, env: Env, pool: ThreadPoolExecutor | None) -> Iterator[str]:
+def _compare(a: Checkpoint, b: Checkpoint, name: str, env: Env, crew: Crew) -> Iterator[str]:
     """Yield how the windows of a tensor compare, up to the first that differs."""
     dtype = a.spec(name).dtype
 
@@ -217,7 +212,7 @@ def _compare(a: Checkpoint, b: Checkpoint, name: str, env: Env, pool: ThreadPool
             allowed = tolerance(a, b, name, *window)
             return NEAR if allowed is not None and within(x, y, dtype, allowed) else OTHER
 
-    for found in ordered(pool, compare, a.windows(name, env, PIECE), 4):
+    for found in crew.ordered(compare, a.windows(name, env, PIECE), 4):
         yield found
         if found == OTHER:
             return

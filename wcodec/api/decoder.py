@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ import blake3
 import numpy as np
 
 from wcodec.api import indexes
+from wcodec.api.crew import Crew
 from wcodec.api.files import matches, open_shards
 from wcodec.api.opened import Opened, inside
-from wcodec.api.work import make_pool, ordered, pieces, thread_count
-from wcodec.codecs import Env
+from wcodec.api.work import PIECE, thread_count
 from wcodec.container import shards
 from wcodec.container.safetensors import SafetensorsWriter, canonical_header
 from wcodec.errors import Corrupt, WcodecError
@@ -84,9 +84,7 @@ class _Job:
     """Workers and progress of one decode."""
 
     def __init__(self, threads: int, stack: ExitStack, force: bool, progress: Progress | None, total: int) -> None:
-        self.pool, self.ahead, self.force = make_pool(threads), 2 * threads, force
-        if self.pool is not None:
-            stack.callback(self.pool.shutdown, cancel_futures=True)
+        self.crew, self.force = stack.enter_context(Crew(threads)), force
         self._progress, self._done, self._total = progress, 0, total
 
     def advance(self, size: int) -> None:
@@ -99,8 +97,7 @@ class _Job:
 def _write_shard(opened: Opened, chosen: Sequence[str], place: Path, partial: bool, job: _Job) -> int:
     """Decode the chosen tensors of one file; return the bytes written."""
     with SafetensorsWriter(place, _header(opened, chosen, partial), job.force) as writer, inside(opened.path):
-        for name in chosen:
-            _write_tensor(opened, name, writer, job)
+        _write_tensors(opened, chosen, writer, job)
         return writer.close()
 
 
@@ -121,23 +118,25 @@ def _header(opened: Opened, chosen: Sequence[str], partial: bool) -> bytes:
     return canonical_header([(name, opened.record(name).spec) for name in chosen], opened.metadata())
 
 
-def _write_tensor(opened: Opened, name: str, writer: SafetensorsWriter, job: _Job) -> None:
-    """Decode a tensor in windows, side by side, and write them in order. Raises Corrupt when its digest differs."""
-    record, digest = opened.record(name), blake3.blake3()
-    env: Env = opened.env
+def _write_tensors(opened: Opened, chosen: Sequence[str], writer: SafetensorsWriter, job: _Job) -> None:
+    """Decode tensors in windows, side by side, and write them in order. Raises Corrupt when a digest differs."""
+    windows = ((name, *window) for name in chosen for window in opened.windows(name))
 
-    def work(window: tuple[int, int]) -> tuple[ExitStack, UInts]:
+    def work(window: tuple[str, int, int]) -> tuple[ExitStack, UInts]:
+        name, start, stop = window
         with ExitStack() as stack:
-            out = stack.enter_context(env.borrow(window[1] - window[0], record.spec.dtype.storage))
-            opened.decode_window(name, *window, out)
-            return stack.pop_all(), env.backend.to_host(out)
+            out = stack.enter_context(opened.env.borrow(stop - start, opened.record(name).spec.dtype.storage))
+            opened.decode_window(name, start, stop, out)
+            return stack.pop_all(), opened.env.backend.to_host(out)
 
-    results: Iterator[tuple[ExitStack, UInts]] = ordered(job.pool, work, pieces(record.section, record.spec, env), job.ahead)
-    for stack, out in results:
-        with stack:
-            data = out.view(np.uint8)
-            digest.update(data.data)
-            writer.write(data)
-            job.advance(data.size)
-    if not record.tolerant and digest.digest() != record.digest:
-        raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-30")
+    results = job.crew.ordered(work, windows, 2 * job.crew.threads * PIECE, lambda window: window[2] - window[1])
+    for name in chosen:
+        record, digest = opened.record(name), blake3.blake3()
+        for _, (stack, out) in zip(opened.windows(name), results, strict=False):
+            with stack:
+                data = out.view(np.uint8)
+                digest.update(data.data)
+                writer.write(data)
+                job.advance(data.size)
+        if not record.tolerant and digest.digest() != record.digest:
+            raise Corrupt("decoded bytes do not have the digest that the file states", at=name, rule="C-30")

@@ -5,30 +5,34 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import blake3
 import numpy as np
 
 from wcodec.api import indexes
+from wcodec.api.bounded import bounded
+from wcodec.api.crew import Crew, Task
 from wcodec.api.files import matches
 from wcodec.api.importance import importance_of
 from wcodec.api.opened import inside
 from wcodec.api.outcome import Outcome, judge, parts_digest
 from wcodec.api.report import EncodeReport, TensorRow
 from wcodec.api.sources import AllTensors, FileSource, MemorySource, Source
-from wcodec.api.work import make_env, make_pool, ordered, pieces, thread_count, together
+from wcodec.api.targets import Plan
+from wcodec.api.work import make_env, pieces, thread_count, together
 from wcodec.codecs import Env, check, decode
 from wcodec.container import shards
 from wcodec.container.records import TensorRecord
 from wcodec.container.safetensors import SafetensorsFile, canonical_header
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError
+from wcodec.rate.target import Target
 from wcodec.recipes import Recipe, read_recipe
 from wcodec.types import Section, Spec, UInts
 
@@ -40,18 +44,24 @@ ORDER = (
     "F8_E5M2", "I8", "U8", "F6_E3M2", "F6_E2M3", "F4", "BOOL",
 )  # fmt: skip
 """The order in which safetensors stores dtypes; names decide among equal ones."""
-COMPARED = 1 << 20
-"""Storage elements that are read back at once."""
+DEFAULT = "uniform"
+"""The recipe for targets."""
 LARGE = 1 << 23
 """Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
+RUN = 1 << 20
+"""Bytes up to which one task encodes neighbours: fewer are not worth the handing over."""
 
 
 def encode(
     source: str | Path,
     target: str | Path | None = None,
     *,
-    recipe: str | Path | Recipe = "lossless",
+    recipe: str | Path | Recipe | None = None,
     rules: Sequence[str] = (),
+    bpw: float | None = None,
+    size: int | str | None = None,
+    max_error: float | None = None,
+    sensitivity: Mapping[str, float] | None = None,
     importance: str | Path | Mapping[str, Any] | None = None,
     include: Sequence[str] = (),
     threads: int | None = None,
@@ -63,24 +73,39 @@ def encode(
 ) -> EncodeReport:
     """Encode a safetensors file, or a folder of shards, to ``.wcodec``.
 
-    target: beside the source by default. recipe: a method's name with options (``wfn:delta=0.05``), a TOML file or a ``Recipe``. rules:
-    ``GLOB=METHOD:options``, tried before the recipe. importance: of every weight (a checkpoint, or
-    name → array), for methods that weigh errors.
+    target: beside the source by default. recipe: a method's name with options (``wfn:delta=0.05``), a TOML file or a ``Recipe``; by
+    default lossless, or what suits a target. rules: ``GLOB=METHOD:options``, tried before the recipe.
+    bpw, size, max_error: at most one of them, a bound that is never broken (spec/guide/targets.md): bits per weight or bytes (``7.5GB``) of
+    the whole file, of all shards together, or RMS error over RMS value of every tensor. sensitivity: what a squared error counts in a
+    tensor, where the bytes of a target are shared; 1 where a name is missing.
+    importance: of every weight (a checkpoint, or name → array), for methods that weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
     readback: decode every tensor again and compare before the file is finished.
     force: replace an existing target. progress: called with (bytes done, bytes in all); both grow by what methods read before they encode.
-    Raises EncodeError, RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
+    Raises EncodeError (a target that is too small, too), RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
     """
-    path = Path(source)
-    job = _Job(read_recipe(recipe, rules, importance_of(importance)), include, thread_count(threads), kernels, device, readback, force)
+    path, bound = Path(source), Target.of(bpw, size, max_error)
+    rules_of = _recipe(recipe, rules, importance, bound)
+    job = _Job(rules_of, include, thread_count(threads), kernels, device, readback, force, bound, sensitivity or {})
     if indexes.is_folder(path):
         return _encode_folder(path, None if target is None else Path(target), job, progress)
+    began = time.perf_counter()
     out = path.with_suffix(".wcodec") if target is None else Path(target)
     with ExitStack() as stack:
         opened = _Input(path, job, stack)
-        seen = job.prepare({out.name: opened.tensors}, progress, opened.size)
-        return _encode_file(opened, out, job, progress, seen, seen + opened.size)
+        if include and not opened.tensors.names:
+            raise EncodeError(f"no tensor matches {', '.join(include)}")
+        ((rows, size_),), notes = _encode_all([opened.output(out)], job, progress, opened.size)
+        return EncodeReport(str(path), str(out), opened.size, size_, time.perf_counter() - began, readback, rows, notes)
+
+
+def _recipe(
+    recipe: str | Path | Recipe | None, rules: Sequence[str], importance: str | Path | Mapping[str, Any] | None, target: Target | None
+) -> Recipe:
+    """Read a recipe; without one, take the default: lossless, or lossy for a target."""
+    found = read_recipe(recipe or ("lossless" if target is None else DEFAULT), rules, importance_of(importance))
+    return bounded(found, target) if target is not None and target.max_error is not None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +117,15 @@ class _Job:
     device: str
     readback: bool
     force: bool
+    target: Target | None = None
+    sensitivity: Mapping[str, float] = field(default_factory=dict)
 
     def env(self) -> Env:
         """Make the environment in which tensors are encoded."""
         return make_env(self.kernels, device=self.device)
 
-    def prepare(self, sources: Mapping[str, Source], progress: Progress | None, size: int) -> int:
-        """Let the recipe look at all tensors before the first is encoded; return the bytes it has read.
+    def prepare(self, sources: Mapping[str, Source], progress: Progress | None, size: int) -> tuple[int, Plan | None]:
+        """Let the recipe and a target look at all tensors before the first is encoded; return the bytes read, and the plan.
 
         How often methods read is for them to find out: so these bytes join those in all (size: of what is encoded) as they are read.
         """
@@ -113,8 +140,27 @@ class _Job:
         tensors = AllTensors(sources, env)
         tensors.advance = advance
         self.recipe.prepare(tensors, env)
+        plan = None
+        if self.target is not None and self.target.max_error is None:
+            plan = Plan.of(self.target, self.recipe, tensors, self.sensitivity, env, self.threads)
         tensors.advance = None  # what is read while encoding counts there
-        return seen
+        return seen, plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """A file to write. name: of the shard. header: the source's own, where it is not the canonical one."""
+
+    name: str
+    tensors: Source
+    target: str | Path | BinaryIO
+    metadata: Mapping[str, str] | None
+    header: bytes | None = None
+
+    def writer(self, job: _Job) -> ContainerWriter:
+        encoder = {"version": version("wcodec"), "recipe": job.recipe.text}
+        metadata = None if self.metadata is None else dict(self.metadata)
+        return ContainerWriter(self.target, metadata=metadata, source_header=self.header, encoder=encoder, force=job.force)
 
 
 class _Input:
@@ -129,6 +175,10 @@ class _Input:
         if len(entries) == len(self.file.entries):
             items = [(e.name, e.spec) for e in entries]
             self.header = None if canonical_header(items, self.file.metadata) == self.file.header_bytes else self.file.header_bytes
+
+    def output(self, out: Path) -> _Output:
+        """Return the file to write."""
+        return _Output(out.name, self.tensors, out, self.file.metadata, self.header)
 
 
 def _encode_folder(path: Path, target: Path | None, job: _Job, progress: Progress | None) -> EncodeReport:
@@ -145,28 +195,14 @@ def _encode_folder(path: Path, target: Path | None, job: _Job, progress: Progres
         sources = [_Input(file, job, stack) for file in files]
         if job.include and not any(source.tensors.names for source in sources):
             raise EncodeError(f"no tensor matches {', '.join(job.include)}")
-        total, reports = sum(source.size for source in sources), list[EncodeReport]()
-        done = job.prepare({source.path.name: source.tensors for source in sources}, progress, total)
-        seen = done
-        for source in sources:
-            reports.append(_encode_file(source, out / indexes.encoded_name(source.path.name), job, progress, done, seen + total))
-            done += source.size
+        total = sum(source.size for source in sources)
+        outputs = [source.output(out / indexes.encoded_name(source.path.name)) for source in sources]
+        done, notes = _encode_all(outputs, job, progress, total)
     if index is not None:
-        indexes.write_encoded(index, out, {Path(r.target).name: [row.name for row in r.tensors] for r in reports}, job.force)
-    rows = [row for r in reports for row in r.tensors]
-    size, seconds = sum(r.size for r in reports), time.perf_counter() - began
-    return EncodeReport(str(path), str(out), total, size, seconds, job.readback, rows, list(job.recipe.notes()))
-
-
-def _encode_file(source: _Input, out: Path, job: _Job, progress: Progress | None, done: int, total: int) -> EncodeReport:
-    began = time.perf_counter()
-    if job.include and not source.tensors.names:
-        raise EncodeError(f"no tensor matches {', '.join(job.include)}")
-    with _writer(out, source.file.metadata, source.header, job) as writer:
-        rows = _write(source.tensors, writer, job, progress, done, total)
-        size = writer.close()
-    seconds = time.perf_counter() - began
-    return EncodeReport(str(source.path), str(out), source.size, size, seconds, job.readback, rows, list(job.recipe.notes()))
+        names = {output.name: [row.name for row in rows] for output, (rows, _) in zip(outputs, done, strict=True)}
+        indexes.write_encoded(index, out, names, job.force)
+    rows = [row for its, _ in done for row in its]
+    return EncodeReport(str(path), str(out), total, sum(size for _, size in done), time.perf_counter() - began, job.readback, rows, notes)
 
 
 def encode_tensors(
@@ -175,8 +211,12 @@ def encode_tensors(
     metadata: Mapping[str, str] | None = None,
     *,
     tied: Mapping[str, str] | None = None,
-    recipe: str | Path | Recipe = "lossless",
+    recipe: str | Path | Recipe | None = None,
     rules: Sequence[str] = (),
+    bpw: float | None = None,
+    size: int | str | None = None,
+    max_error: float | None = None,
+    sensitivity: Mapping[str, float] | None = None,
     importance: str | Path | Mapping[str, Any] | None = None,
     threads: int | None = None,
     kernels: str = "auto",
@@ -190,22 +230,54 @@ def encode_tensors(
     Storage elements that are tensors of ``device`` are encoded there; they are copied to the host for their digests.
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
-    job = _Job(read_recipe(recipe, rules, importance_of(importance)), (), thread_count(threads), kernels, device, readback, force)
+    bound = Target.of(bpw, size, max_error)
+    rules_of = _recipe(recipe, rules, importance, bound)
+    job = _Job(rules_of, (), thread_count(threads), kernels, device, readback, force, bound, sensitivity or {})
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
-    source = MemorySource(tensors, names, tied or {})
-    size = sum(spec.size for spec, _ in tensors.values())
-    seen = job.prepare({"": source}, progress, size)
-    with _writer(target, metadata, None, job) as writer:
-        rows = _write(source, writer, job, progress, seen, seen + size)
-        writer.close()
+    output = _Output("", MemorySource(tensors, names, tied or {}), target, metadata)
+    ((rows, _),), _ = _encode_all([output], job, progress, sum(spec.size for spec, _ in tensors.values()))
     return rows
 
 
-def _writer(target: Any, metadata: Mapping[str, str] | None, header: bytes | None, job: _Job) -> ContainerWriter:
-    encoder = {"version": version("wcodec"), "recipe": job.recipe.text}
-    return ContainerWriter(
-        target, metadata=None if metadata is None else dict(metadata), source_header=header, encoder=encoder, force=job.force
-    )
+Written: TypeAlias = tuple[list[TensorRow], int]
+"""What a report says of the tensors of a file, and its size."""
+
+
+def _encode_all(outputs: Sequence[_Output], job: _Job, progress: Progress | None, total: int) -> tuple[list[Written], list[str]]:
+    """Encode all files, with a target again until they keep to it. total: bytes of the sources. Returns what the methods told, too."""
+    seen, plan = job.prepare({output.name: output.tensors for output in outputs}, progress, total)
+    while plan is not None:
+        planned = replace(job, recipe=plan.choose())
+        with ExitStack() as stack:
+            writers = [stack.enter_context(output.writer(planned)) for output in outputs]
+            for writer in writers:
+                stack.callback(writer.abort)
+            rows, done = [], seen
+            for output, writer in zip(outputs, writers, strict=True):
+                rows.append(_write(output.tensors, writer, planned, progress, done, seen + total))
+                done += sum(output.tensors.spec(i).size for i in range(len(output.tensors.names)))
+            if plan.accept(sum(writer.size() for writer in writers), [row for its in rows for row in its]):
+                found = [(its, writer.close()) for its, writer in zip(rows, writers, strict=True)]
+                return found, [*planned.recipe.notes(), *plan.notes()]
+        seen += total
+    found, done = [], seen
+    for output in outputs:
+        with output.writer(job) as writer:
+            its = _write(output.tensors, writer, job, progress, done, seen + total)
+            found.append((its, writer.close()))
+        done += sum(output.tensors.spec(i).size for i in range(len(output.tensors.names)))
+    return found, list(job.recipe.notes())
+
+
+def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:
+    """Encode all tensors in order and add them to the writer, reading each back when asked."""
+    with Crew(job.threads) as crew:
+        encoding = _Encoding(source, writer, job, crew)
+        for size in encoding.run():
+            done += size
+            if progress is not None:
+                progress(done, total)
+    return encoding.rows
 
 
 @dataclass(slots=True)
@@ -222,98 +294,105 @@ class _Coded:
     why: str = ""
 
 
-def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:
-    """Encode all tensors in order and add them to the writer, reading each back when asked."""
-    names = source.names
-    rows: list[TensorRow] = []
-    seen: dict[tuple[Spec, bytes], int] = {}
-    with ExitStack() as stack:
-        pool = make_pool(job.threads)
-        if pool is not None:
-            stack.callback(pool.shutdown, cancel_futures=True)
-        env = job.env().within(writer.written_resource)
-        checks: deque[Future[None]] = deque()
-        for coded in _coded(source, env, job, pool):
-            name = names[coded.index]
-            with inside(name):
-                first = seen.setdefault((coded.spec, coded.digest), coded.index)
-                if first != coded.index:
-                    writer.add_alias(name, first, source.tied(coded.index))
-                    rows.append(rows[first].alias_of(name))
-                else:
-                    at, row = _add(name, coded, writer)
-                    rows.append(row)
-            if first != coded.index or not job.readback:
-                coded.stack.close()
-            elif pool is None or coded.spec.size >= LARGE:
-                _compare(name, writer.written(at), coded, env, pool)
-            else:
-                checks.append(pool.submit(_compare, name, writer.written(at), coded, env, None))
-            while len(checks) > 2 * job.threads:
-                checks.popleft().result()
-            done += coded.spec.size
-            if progress is not None:
-                progress(done, total)
+class _Encoding:
+    """Tensors on their way to a file: read and encoded by the crew, written by the caller in order, read back by the crew.
+
+    rows: what the report says of those written.
+    """
+
+    def __init__(self, source: Source, writer: ContainerWriter, job: _Job, crew: Crew) -> None:
+        self.rows: list[TensorRow] = []
+        self._source, self._writer, self._job, self._crew = source, writer, job, crew
+        self._env = job.env().within(writer.written_resource)
+        alone = crew.threads == 1 or self._env.near is not None
+        self._wide = self._env if alone else self._env.spread(crew.map, crew.threads)
+        self._known: dict[tuple[Spec, bytes], int] = {}
+        self._first: dict[tuple[Spec, bytes], int] = {}
+
+    def run(self) -> Iterator[int]:
+        """Yield the bytes of the tensors that were written, run by run."""
+        checks: deque[Task[None]] = deque()
+        for coded in self._crew.ordered(self._code, self._runs(), self._crew.threads * LARGE, self._size):
+            written = [found for its in coded if (found := self._add(its)) is not None]
+            check = partial(self._compare, written)
+            if any(its.spec.size >= LARGE for its in coded):
+                check()
+            elif written:
+                checks.append(self._crew.start(check))
+            while len(checks) > 2 * self._crew.threads:
+                self._crew.result(checks.popleft())
+            yield sum(its.spec.size for its in coded)
         while checks:
-            checks.popleft().result()
-    return rows
+            self._crew.result(checks.popleft())
 
+    def _runs(self) -> Iterator[list[int]]:
+        """Yield what one task encodes: neighbours of a few bytes, or one larger tensor."""
+        run: list[int] = []
+        left = RUN
+        for index in range(len(self._source.names)):
+            left -= self._size([index])
+            if run and left < 0:
+                yield run
+                run, left = [], RUN - self._size([index])
+            run.append(index)
+        if run:
+            yield run
 
-def _add(name: str, coded: _Coded, writer: ContainerWriter) -> tuple[int, TensorRow]:
-    """Write an encoded tensor; return its position and what the report says of it."""
-    assert coded.section is not None and coded.outcome is not None
-    out = coded.outcome
-    at = writer.add(name, coded.spec, coded.section, out.digest, out.source, out.tolerant)
-    return at, TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why)
+    def _size(self, run: Sequence[int]) -> int:
+        return sum(self._source.spec(index).size for index in run)
 
+    def _code(self, run: Sequence[int]) -> list[_Coded]:
+        return [self._code_one(index) for index in run]
 
-def _coded(source: Source, env: Env, job: _Job, pool: ThreadPoolExecutor | None) -> Iterator[_Coded]:
-    """Encode tensors in order: runs of small ones side by side, large ones one by one with all threads."""
-    known: dict[tuple[Spec, bytes], int] = {}
-    wide = env if pool is None or env.near is not None else env.spread(pool.map, job.threads)
-
-    def one(index: int, its: Env = env) -> _Coded:
-        with ExitStack() as stack, inside(source.names[index]):
-            data = source.read(index, its.host, stack)
-            digest = blake3.blake3(data.view(np.uint8).data, max_threads=its.parallel).digest()
-            spec = source.spec(index)
-            earlier = known.get((spec, digest), index) < index
-            known[spec, digest] = min(index, known.get((spec, digest), index))
-            x = data
-            if its.near is not None:
-                there = source.there(index)
-                x = its.backend.from_host(data) if there is None else there
+    def _code_one(self, index: int) -> _Coded:
+        name, spec = self._source.names[index], self._source.spec(index)
+        env = self._wide if spec.size >= LARGE else self._env
+        with ExitStack() as stack, inside(name):
+            data = self._source.read(index, env.host, stack)
+            digest = blake3.blake3(data.view(np.uint8).data, max_threads=env.parallel).digest()
+            x = data if env.near is None else self._there(index, data)
             coded = _Coded(index, spec, digest, x, stack)
-            if not earlier:
-                found = job.recipe.encode(source.names[index], x, spec, its.leased(stack))
+            earlier = self._known.get((spec, digest), index)
+            self._known[spec, digest] = min(index, earlier)
+            if earlier >= index:
+                found = self._job.recipe.encode(name, x, spec, env.leased(stack))
                 coded.section, coded.why = found.section, found.why
-                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, its.host)
+                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, env.host)
             coded.stack = stack.pop_all()
             return coded
 
-    for large, indices in _runs(source):
-        if large:
-            yield from (one(index, wide) for index in indices)
-        else:
-            yield from ordered(pool, one, indices, 2 * job.threads)
+    def _there(self, index: int, data: UInts) -> Any:
+        """Return a tensor on the device: as it is there, or copied."""
+        found = self._source.there(index)
+        return self._env.backend.from_host(data) if found is None else found
+
+    def _add(self, coded: _Coded) -> tuple[_Coded, TensorRecord] | None:
+        """Write an encoded tensor, or a reference to the same bytes; return what is to be read back."""
+        name = self._source.names[coded.index]
+        with inside(name):
+            first = self._first.setdefault((coded.spec, coded.digest), coded.index)
+            if first != coded.index:
+                self._writer.add_alias(name, first, self._source.tied(coded.index))
+                self.rows.append(self.rows[first].alias_of(name))
+            else:
+                assert coded.section is not None and coded.outcome is not None
+                out = coded.outcome
+                at = self._writer.add(name, coded.spec, coded.section, out.digest, out.source, out.tolerant)
+                self.rows.append(TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why))
+                if self._job.readback:
+                    return coded, self._writer.written(at)
+        coded.stack.close()
+        return None
+
+    def _compare(self, written: Sequence[tuple[_Coded, TensorRecord]]) -> None:
+        for coded, record in written:
+            name = self._source.names[coded.index]
+            with coded.stack, inside(name):
+                _compare(name, record, coded, self._wide if coded.spec.size >= LARGE else self._env)
 
 
-def _runs(source: Source) -> Iterator[tuple[bool, list[int]]]:
-    run: list[int] = []
-    for index in range(len(source.names)):
-        if source.spec(index).size < LARGE:
-            run.append(index)
-            continue
-        yield False, run
-        run = []
-        yield True, [index]
-    yield False, run
-
-
-def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env, pool: ThreadPoolExecutor | None) -> None:
-    """Decode a tensor from the unfinished file, compare it with the source and let it go; a lossy one by its digest. Raises EncodeError."""
-    assert coded.outcome is not None
-    lossless = coded.outcome.source is None
+def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env) -> None:
+    """Decode a tensor from the unfinished file and compare it with the source; a lossy one by its digest. Raises EncodeError."""
 
     def same(window: tuple[int, int]) -> bool:
         start, stop = window
@@ -322,14 +401,13 @@ def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env, pool: Thr
                 decode(record.section, record.spec, env, start, stop, out)
             return env.backend.same(out, coded.data[start:stop])
 
-    with coded.stack, inside(name):
-        check(record.section, record.spec, env)
-        if lossless:
-            good = all(ordered(pool, same, pieces(record.section, record.spec, env, COMPARED), 4))
-        else:
-            good = parts_digest(record.section, record.spec, env.host) == record.digest
-        if not good:
-            raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
+    check(record.section, record.spec, env)
+    if record.lossless:
+        good = all(env.workers(same, pieces(record.section, record.spec, env)))
+    else:
+        good = parts_digest(record.section, record.spec, env.host) == record.digest
+    if not good:
+        raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
 
 
 __all__ = ["EncodeReport", "Progress", "encode", "encode_tensors"]

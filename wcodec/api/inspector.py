@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from wcodec.api.accounting import Account, Ledger
+from wcodec.api.crew import Crew
 from wcodec.api.facts import Facts, Place, facts_of, references, walk
 from wcodec.api.files import matches, open_shards
 from wcodec.api.opened import Opened, inside
 from wcodec.api.report import TensorRow, describe
 from wcodec.api.statistics import Network, Recount, cost
 from wcodec.api.trees import stored_bytes, tree
-from wcodec.api.work import make_env, make_pool, thread_count
+from wcodec.api.work import make_env, thread_count
 from wcodec.codecs import Env, check
 from wcodec.errors import UnknownCodec, UnsupportedVersion
 from wcodec.types import DTYPES, Limits, Section, Spec
@@ -185,9 +186,7 @@ def _recount(
     places: list[tuple[Opened, str, Place, Facts]], stack: ExitStack, threads: int, limits: Limits | None, progress: Progress | None
 ) -> Network:
     """Decode what facts can be recounted from, and add to them."""
-    pool = make_pool(threads)
-    if pool is not None:
-        stack.callback(pool.shutdown, cancel_futures=True)
+    crew = stack.enter_context(Crew(threads))
     total, done = sum(cost(place, opened.env) for opened, _, place, _ in places), 0
 
     def advance(size: int) -> None:
@@ -196,7 +195,7 @@ def _recount(
         if progress is not None:
             progress(done, total)
 
-    recount = Recount(pool, advance, [])
+    recount = Recount(crew, advance, [])
     for opened, name, place, facts in places:
         with inside(opened.path), inside(name.replace("\0", ": resource ")):
             if name in opened.reader.manifest.index:  # a resource is checked with the tensors that use it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wcodec.api.crew import Crew
 from wcodec.api.slices import read_slice, read_slice_there
 from wcodec.api.trees import stored_bytes, tree
-from wcodec.api.work import make_env, make_pool, pieces, thread_count
+from wcodec.api.work import make_env, pieces, thread_count
 from wcodec.codecs import check, decode, decode_all
 from wcodec.codecs.base import exact, find
 from wcodec.container.reader import ContainerReader
@@ -150,7 +150,6 @@ class Opened:
         self.env.layers = self.env.host.layers = layers
         self._copies = device != "cpu" and self.env.near is None  # decoded here after all
         self._threads = thread_count(threads)
-        self._pool: ThreadPoolExecutor | None = None
         self._checked: dict[str, TensorRecord] = {}
         self._lock = Lock()
 
@@ -162,9 +161,6 @@ class Opened:
 
     def close(self) -> None:
         """Close the file; tensors that were read stay valid."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
         self.reader.close()
 
     def keys(self) -> list[str]:
@@ -279,18 +275,16 @@ class Opened:
         if self.env.near is not None:
             self._decode_there([(name, 0, len(out), out) for name, out in arrays.items()])
             return
-        tasks = [(name, *window) for name in arrays for window in self._windows(name)]
+        tasks = [(name, *window) for name in arrays for window in self.windows(name)]
 
         def run(task: tuple[str, int, int]) -> None:
             name, start, stop = task
             self.decode_window(name, start, stop, arrays[name][start:stop])
 
-        if len(tasks) == 1 or self._threads == 1:
-            for task in tasks:
-                run(task)
-        else:
-            tasks.sort(key=lambda task: task[1] - task[2])
-            list(self.pool().map(run, tasks))
+        with Crew(min(self._threads, len(tasks) or 1)) as crew:
+            if crew.threads > 1:
+                tasks.sort(key=lambda task: task[1] - task[2])
+            crew.map(run, tasks)
 
     def decode_window(self, name: str, start: int, stop: int, out: UInts) -> None:
         """Decode storage elements start … stop − 1 of a tensor into out."""
@@ -317,15 +311,8 @@ class Opened:
                     batch.flush()
                     waiting = 0
 
-    def pool(self) -> ThreadPoolExecutor:
-        """Return the workers of this file, started when first needed."""
-        with self._lock:
-            if self._pool is None:
-                self._pool = make_pool(max(2, self._threads))
-            assert self._pool is not None
-            return self._pool
-
-    def _windows(self, name: str) -> list[tuple[int, int]]:
+    def windows(self, name: str) -> list[tuple[int, int]]:
+        """Return windows (start, stop) of storage elements of a tensor that decode apart without waste."""
         record = self.record(name)
         found: list[tuple[int, int]] | None = record.memo.get("windows")
         if found is None:

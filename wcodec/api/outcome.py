@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,16 @@ from wcodec.types import DType, Part, Ref, Resource, Section, Spec, UInts
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """How far decoded values are from the source's. relative: RMS error over RMS value. largest: greatest absolute error."""
+    """How far decoded values are from the source's.
+
+    relative: RMS error over RMS value. largest: greatest absolute error. noise: mean squared error over the values' variance.
+    outliers: values more than FAR standard deviations from the mean.
+    """
 
     relative: float
     largest: float
+    noise: float
+    outliers: int
 
     @property
     def snr(self) -> float:
@@ -31,7 +38,8 @@ class Error:
 
     def to_json(self) -> dict[str, float | None]:
         """Return plain values; an infinite signal-to-noise ratio is None."""
-        return {"relative": self.relative, "largest": self.largest, "snr": self.snr if self.relative else None}
+        found = {key: getattr(self, key) for key in self.__slots__}
+        return found | {"snr": self.snr if self.relative else None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +52,14 @@ class Outcome:
     error: Error | None = None
 
 
+FAR = 6
+"""Standard deviations beyond which a normal distribution has two values in 10^9."""
+
+
 def judge(section: Section, spec: Spec, data: UInts, digest: bytes, env: Env) -> Outcome:
     """Decode what was encoded and compare it with the source, whose digest is given."""
     check(section, spec, env)
-    hasher, squares, signal, largest, same = blake3.blake3(), 0.0, 0.0, 0.0, True
+    hasher, squares, largest, same = blake3.blake3(), 0.0, 0.0, True
     for start, stop in pieces(section, spec, env, PIECE):
         with env.borrow(stop - start, spec.dtype.storage) as out:
             decode(section, spec, env, start, stop, out)
@@ -62,11 +74,26 @@ def judge(section: Section, spec: Spec, data: UInts, digest: bytes, env: Env) ->
     tolerant = not exact(section, env)
     if same and not tolerant:
         return Outcome(digest)
-    for start in range(0, data.size, PIECE):
-        values = _values(data[start : start + PIECE], spec.dtype)
-        signal += float(np.dot(values, values))
-    error = Error(math.sqrt(squares / signal) if signal else math.inf if squares else 0.0, largest)
+    error = _error(data, spec.dtype, squares, largest)
     return Outcome(parts_digest(section, spec, env) if tolerant else hasher.digest(), digest, tolerant, error)
+
+
+def _error(data: UInts, dtype: DType, squares: float, largest: float) -> Error:
+    """Relate the sum of squared errors to the values."""
+
+    def values() -> Iterator[npt.NDArray[np.float64]]:
+        for start in range(0, data.size, PIECE):
+            yield _values(data[start : start + PIECE], dtype)
+
+    total, signal = (sum(sums) for sums in zip(*((float(x.sum()), float(np.dot(x, x))) for x in values()), strict=True))
+    mean = total / data.size
+    variance = max(signal / data.size - mean * mean, 0.0)
+    outliers = sum(int(np.count_nonzero(np.abs(x - mean) > FAR * math.sqrt(variance))) for x in values()) if variance else 0
+    return Error(math.sqrt(_over(squares, signal)), largest, _over(squares / data.size, variance), outliers)
+
+
+def _over(part: float, whole: float) -> float:
+    return part / whole if whole else math.inf if part else 0.0
 
 
 def parts_digest(part: Part, spec: Spec, env: Env) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log2, prod
 from typing import Any
 
 from wcodec.api.outcome import Error
@@ -43,10 +44,21 @@ class TensorRow:
     @property
     def bits(self) -> float:
         """Stored bits per element."""
-        count = 1
-        for length in self.shape:
-            count *= length
-        return 8 * self.size / count if count else 0.0
+        return 8 * self.size / self.count if self.count else 0.0
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return prod(self.shape)
+
+    @property
+    def gap(self) -> float | None:
+        """Bits per element above the least that any code needs for this error in Gaussian values of this variance: R − ½ log₂(σ² / D).
+
+        Negative where values are easier than Gaussian ones, as with heavy tails. None where nothing is approximated, or no value varies.
+        """
+        noise = 0.0 if self.error is None else self.error.noise
+        return self.bits + log2(noise) / 2 if 0 < noise < 1 else None
 
     @classmethod
     def of(
@@ -63,6 +75,7 @@ class TensorRow:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         found = {key: getattr(self, key) for key in self.__slots__} | {"bits": round(self.bits, 4)}
+        found |= {} if self.gap is None else {"gap": round(self.gap, 4)}
         error = None if self.error is None else self.error.to_json()
         return found | {"error": error}
 
@@ -93,7 +106,18 @@ class EncodeReport:
         """Encoded size over source size."""
         return self.size / self.source_size if self.source_size else 1.0
 
+    @property
+    def bpw(self) -> float:
+        """Bits of the whole file per element; elements that share data count once."""
+        count = sum(row.count for row in self.tensors if row.alias is None)
+        return 8 * self.size / count if count else 0.0
+
+    @property
+    def loaded(self) -> int:
+        """Bytes of all tensors once they are loaded."""
+        return sum(row.raw_size for row in self.tensors)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        keys = ("source", "target", "source_size", "size", "seconds", "readback", "lossless", "ratio", "notes")
+        keys = ("source", "target", "source_size", "size", "seconds", "readback", "lossless", "ratio", "bpw", "loaded", "notes")
         return {key: getattr(self, key) for key in keys} | {"tensors": [row.to_json() for row in self.tensors]}

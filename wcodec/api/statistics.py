@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from wcodec.api.crew import Crew
 from wcodec.api.facts import Facts, Place, resolve
-from wcodec.api.work import PIECE, ordered, pieces
+from wcodec.api.work import PIECE, pieces
 from wcodec.codecs import Env
 from wcodec.codecs.base import decode_all, decoded, find, positions
 from wcodec.codecs.codebook import Book, book_of
@@ -83,7 +83,7 @@ def _joined(found: list[Values]) -> tuple[U64, I64]:
 class Recount:
     """How sections are recounted. advance: called with the bytes that were decoded. values: of all codebooks so far."""
 
-    pool: ThreadPoolExecutor | None
+    crew: Crew
     advance: Callable[[int], None]
     values: list[Values]
 
@@ -108,7 +108,7 @@ class Recount:
                 return symbols[:0], np.bincount(symbols, minlength=levels), np.bincount(ends, minlength=levels)
 
         windows = list(pieces(section, spec, env, PIECE))
-        for (start, stop), (symbols, counts, ends) in zip(windows, ordered(self.pool, count, windows, 4), strict=True):
+        for (start, stop), (symbols, counts, ends) in zip(windows, self.crew.ordered(count, windows, 4), strict=True):
             if levels > NARROW:
                 rare.append((symbols, counts))
             else:

@@ -1,23 +1,18 @@
-"""Workers, windows and environments: how the api spreads decoding over threads."""
+"""Threads, windows and environments: into what the api cuts its work."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from wcodec.backends import for_device, get_backend
 from wcodec.codecs import CODECS, Env, unit
 from wcodec.container.reader import ContainerReader
 from wcodec.errors import BackendUnavailable
 from wcodec.types import Limits, Section, Spec
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 PIECE = 1 << 22
 """Storage elements that one task decodes, rounded to whole units of the section."""
@@ -76,29 +71,3 @@ def together(env: Env, place: str) -> Iterator[None]:
     backend: Any = env.backend
     with backend.batch() as batch, batch.tape(place):
         yield
-
-
-def ordered(pool: ThreadPoolExecutor | None, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """Map in order with at most ``ahead`` results in flight; without a pool, one after the other."""
-    if pool is None:
-        yield from map(work, items)
-        return
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-        for future in waiting:
-            if not future.cancelled():
-                future.exception()
-
-
-def make_pool(threads: int) -> ThreadPoolExecutor | None:
-    """Make a pool of workers; none for a single thread."""
-    return ThreadPoolExecutor(threads, "wcodec") if threads > 1 else None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from wcodec.backends.numpy.entropy import EntropyVerbs
-from wcodec.backends.numpy.floats import FloatVerbs
 from wcodec.backends.numpy.masks import MaskVerbs
 from wcodec.backends.numpy.memory import MemoryVerbs
 from wcodec.backends.numpy.random import RandomVerbs
+from wcodec.backends.numpy.search import SearchVerbs
+from wcodec.backends.numpy.trellis import TrellisVerbs
 
 
-class Backend(MemoryVerbs, MaskVerbs, EntropyVerbs, RandomVerbs, FloatVerbs):
-    """The numpy backend: reference for all others. ``EntropyVerbs`` brings those of planes and codebooks with it.
+class Backend(MemoryVerbs, MaskVerbs, RandomVerbs, SearchVerbs, TrellisVerbs):
+    """The numpy backend: reference for all others. ``TrellisVerbs`` brings those of entropy coding and floats with it.
 
     Arrays are one-dimensional and contiguous; callers have checked sizes and ranges. What a file can still get wrong, the verbs
     find out: damaged words [E-6, E-7], indices [CODEBOOK-2], symbols [UNIFORM-3], terms of a sum [SUM-2].

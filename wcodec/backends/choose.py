@@ -41,8 +41,7 @@ def _best() -> Backend:
 def _on_device(name: str, device: str) -> Backend:
     """Load a backend of tensors, which alone imports torch."""
     try:
-        kind = getattr(import_module(f"wcodec.backends.{name}.backend"), f"{name.title()}Backend")
-        made: Backend = import_module("wcodec.backends.torch").load(kind, device, _native_or_numpy())
+        made: Backend = import_module(f"wcodec.backends.{name}").load(device, _native_or_numpy())
     except ImportError as error:
         raise BackendUnavailable(f"the {name} backend needs {error.name or name}, which is not installed") from None
     return made

@@ -21,6 +21,7 @@ Examples:
   wcodec encode model.safetensors
   wcodec encode checkpoint/ -o encoded/         every shard, and the index
   wcodec encode model.safetensors -t '*.weight' -o weights.wcodec
+  wcodec encode model.safetensors --bpw 4       or --size 7.5GB, or --max-error 0.01
   wcodec encode model.safetensors --recipe wfn:delta=0.05
   wcodec encode model.safetensors --recipe my.toml --importance gradients.safetensors
   wcodec encode model.safetensors -t '*.query.*=uniform:bits=6' -t '*.ffn.*=gwk:values=16'
@@ -36,13 +37,32 @@ A recipe is a method with options, or a TOML file of rules, of which the first t
   factors = {codec = "uniform", bits = 8}
 """
 
+GAP = "gap: bits per weight above the bound for Gaussian values, R − ½ log₂(σ²/D); outliers: values beyond 6 standard deviations"
+
 
 def run(
     src: Annotated[Path, typer.Argument(metavar="SRC", help="A safetensors file, a folder of shards, or their index.", show_default=False)],
     out: Out = None,
     recipe: Annotated[
-        str, typer.Option("--recipe", "-r", metavar="METHOD[:OPTIONS]|FILE.toml", help="How to encode: losslessly, unless asked otherwise.")
-    ] = "lossless",
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            metavar="METHOD[:OPTIONS]|FILE.toml",
+            help="How to encode: losslessly, unless asked otherwise. auto: by the codec that suits each tensor, for a target.",
+            show_default=False,
+        ),
+    ] = None,
+    bpw: Annotated[
+        float | None, typer.Option(metavar="BITS", help="Bits per weight that the whole file may have.", show_default=False)
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Bytes that the whole file may have, such as 7.5GB.", show_default=False)
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="RMS error that a tensor may have, as a share of its RMS value.", show_default=False),
+    ] = None,
     tensor: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,6 +100,9 @@ def run(
                 src,
                 target,
                 recipe=recipe,
+                bpw=bpw,
+                size=size,
+                max_error=max_error,
                 rules=[text for text in tensor or () if "=" in text],
                 importance=importance,
                 include=[text for text in tensor or () if "=" not in text],
@@ -100,8 +123,9 @@ def run(
 def _lines(report: EncodeReport) -> Iterator[str]:
     """Yield what happened: a table of the tensors when any is approximated, then notes and totals."""
     if not report.lossless:
-        header = ("name", "dtype", "shape", "codec", "bpw", "error", "SNR dB", "")
-        yield from table(header, [_cells(row) for row in report.tensors], ("bpw", "error", "SNR dB"))
+        numbers = ("bpw", "error", "SNR dB", "gap", "outliers")
+        yield from table(("name", "dtype", "shape", "codec", *numbers, ""), [_cells(row) for row in report.tensors], numbers)
+        yield GAP
         yield ""
     for note in report.notes:
         yield f"note: {note}"
@@ -109,7 +133,10 @@ def _lines(report: EncodeReport) -> Iterator[str]:
 
 
 def _cells(row: TensorRow) -> tuple[str, ...]:
-    error = ("0", "") if row.error is None else (f"{row.error.relative:.2e}", f"{row.error.snr:.1f}")
+    error = ("0", "", "", "")
+    if row.error is not None:
+        gap = "" if row.gap is None else f"{row.gap:+.3f}"
+        error = (f"{row.error.relative:.2e}", f"{row.error.snr:.1f}", gap, str(row.error.outliers))
     return (row.name, row.dtype, shape_of(row.shape), row.codec, f"{row.bits:.2f}", *error, row.why)
 
 
@@ -118,4 +145,6 @@ def _summary(report: EncodeReport) -> str:
     changed = sum(not row.lossless for row in report.tensors)
     kept = "lossless" if not changed else f"lossy, {changed} of {len(report.tensors)} tensors changed"
     checked = "read back" if report.readback else "not read back"
-    return f"{sizes} ({percent(report.size, report.source_size)}) in {report.seconds:.2f} s: {kept}, {checked}"
+    rate = f"{report.bpw:.3f} bits per weight, " if changed else ""
+    share = f"{percent(report.size, report.source_size)}, {rate}{human(report.loaded)} once loaded"
+    return f"{sizes} ({share}) in {report.seconds:.2f} s: {kept}, {checked}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,12 +56,14 @@ def limits(size: str | None) -> Limits | None:
     """Read a size with a decimal unit. Raises typer.BadParameter."""
     if size is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGTP]?)B?", size.strip(), re.IGNORECASE)
-    if found is None:
-        raise typer.BadParameter(f"{size!r} is not a size such as 500MB or 1.5TB", param_hint="--limit")
+    from wcodec.errors import RecipeError
+    from wcodec.rate.target import size_of
     from wcodec.types import Limits
 
-    return Limits(int(float(found[1]) * 1000 ** " kmgtp".index(found[2].lower() or " ")))
+    try:
+        return Limits(size_of(size))
+    except RecipeError as error:
+        raise typer.BadParameter(error.message, param_hint="--limit") from None
 
 
 def within(out: Path | None, source: Path, suffix: str) -> Path | None:

@@ -98,11 +98,12 @@ class Env:
         return buffer[:size]
 
     def _buffer(self, size: int) -> U8:
-        size = max(1 << 12, 1 << (size - 1).bit_length()) if size else 1 << 12
+        size = _rounded(size)
         with self._lock:
-            for fitting in (size, 2 * size, 4 * size):
-                if self._free.get(fitting):
-                    return self._free[fitting].pop()
+            fitting = (size, 2 * size, 4 * size) if size < LARGE else sorted(s for s in self._free if size <= s <= 4 * size)
+            for its in fitting:
+                if self._free.get(its):
+                    return self._free[its].pop()
             if size >= LARGE:  # what is too small now would only lie about
                 for smaller in [s for s in self._free if LARGE <= s < size]:
                     del self._free[smaller]
@@ -150,6 +151,14 @@ class Env:
         if len(known) != spec.count:
             raise Corrupt(f"a resource of {len(known)} elements is not {spec}", rule="C-23")
         return known
+
+
+def _rounded(size: int) -> int:
+    """Return the size of a buffer for so many bytes: few different ones, and little in excess where they are many."""
+    if size <= 1 << 12:
+        return 1 << 12
+    step = size.bit_length() - 5 if size >= LARGE else (size - 1).bit_length()
+    return -(-size >> step) << step
 
 
 class Loan:

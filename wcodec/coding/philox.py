@@ -54,12 +54,10 @@ def _normal(word: U32) -> npt.NDArray[np.float32]:
     return magnitude
 
 
-def fill(seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]) -> None:
-    """Write elements start … of a stream of random numbers: fl(decay · fl(scale · number)), in binary32."""
-    numbers = _normal if kind == "normal" else _uniform
-    for at in range(0, out.size, CHUNK):
-        piece = out[at : at + CHUNK]
-        piece[:] = numbers(words(seed, id, stream, start + at, piece.size)) * np.float32(scale) * np.float32(decay)
+def numbers(seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, count: int) -> npt.NDArray[np.float32]:
+    """Return elements start … start + count − 1 of a stream of random numbers: fl(decay · fl(scale · number)), in binary32."""
+    of = _normal if kind == "normal" else _uniform
+    return of(words(seed, id, stream, start, count)) * np.float32(scale) * np.float32(decay)
 
 
 def draw(seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -> int:

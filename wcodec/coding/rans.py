@@ -89,12 +89,22 @@ class Order:
         position = np.add.outer(r * wide, c).ravel()
         return position.astype(np.uint64), np.add.outer((top + r) * self.cols, left + c).ravel().astype(np.uint64)
 
+    def places(self, element: Array) -> tuple[Array, Array]:
+        """Return block, and position in it, of flat elements."""
+        if self.block:
+            block, position = np.divmod(element, self.block)
+            return block, position
+        row, column = np.divmod(element, max(self.cols, 1))
+        (top, r), (left, c) = np.divmod(row, self.tile[0]), np.divmod(column, self.tile[1])
+        return top * self.blocks_per_unit + left, r * self.tile[1] + c
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """Which table a symbol takes (entropy.md section 5).
 
-    trellis: v, for kind ``trellis``. map: [row classes, column classes] tables. rows, columns: classes, None when there is one.
+    trellis: v, for kind ``trellis``. map: [row classes, column classes] tables, or pairs of them with a trellis.
+    rows, columns: classes, None when there is one.
     """
 
     kind: Literal["none", "trellis", "classes"] = "none"
@@ -106,12 +116,11 @@ class Context:
     @property
     def tables(self) -> int:
         """Number of tables."""
-        if self.kind == "trellis":
-            return 2
-        return 1 if self.map is None else 1 + int(self.map.max(initial=0))
+        mapped = 1 if self.map is None else 1 + int(self.map.max(initial=0))
+        return 2 * mapped if self.kind == "trellis" else mapped
 
     def of(self, elements: U64, cols: int) -> U8:
-        """Return the table of every element, for kind ``none`` and ``classes``."""
+        """Return what the map says of every element, 0 without one: its table, or with a trellis its pair of tables."""
         if self.map is None:
             return np.zeros(elements.shape, np.uint8)
         row, column = elements // np.uint64(max(cols, 1)), elements % np.uint64(max(cols, 1))
@@ -153,9 +162,9 @@ def _trimmed(order: Order) -> Order:
     return replace(order, tile=(high, wide))
 
 
-def _grid(job: Job) -> tuple[Array, Array]:
+def _grid(order: Order) -> tuple[Array, Array]:
     """Return the flat element (of the window) and its validity for [step, block, lane]."""
-    order, lanes = _trimmed(job.order), job.order.lanes
+    order, lanes = _trimmed(order), order.lanes
     span = order.block or order.tile[0] * order.tile[1]
     steps = -(-span // (4 * lanes)) * 4
     flat = np.zeros((order.blocks, steps * lanes), np.int64)
@@ -170,29 +179,34 @@ def _grid(job: Job) -> tuple[Array, Array]:
     return arrange(flat), arrange(valid)
 
 
-def _walk(job: Job) -> Iterator[tuple[Array, Array, Array]]:
+def _walk(order: Order) -> Iterator[tuple[Array, Array, Array]]:
     """Yield (elements, valid, index of the trellis) per step, in decoding order."""
-    flat, valid = _grid(job)
-    lanes, per_row = job.order.lanes, max(1, _trimmed(job.order).width // (4 * job.order.lanes))
+    flat, valid = _grid(order)
+    lanes, per_row = order.lanes, max(1, _trimmed(order).width // (4 * order.lanes))
     lane = np.arange(lanes)
     for step in range(len(flat)):
         yield flat[step], valid[step], (step // 4 % per_row * lanes + lane) * 4 + step % 4
 
 
-def contexts(job: Job, tokens: U8) -> U8:
-    """Return the table of every symbol of a window, in the window's element order."""
-    if job.context.kind != "trellis":
-        elements = np.arange(job.start, job.start + job.order.count, dtype=np.uint64)
-        return job.context.of(elements, job.order.cols)
-    found = np.zeros(tokens.shape, np.uint8)
-    if not job.order.count:
+def branches(order: Order, v: int, symbols: Array) -> U8:
+    """Return z0 of every symbol of a window, in its element order; symbols: unsigned integers whose parity is z1."""
+    found = np.zeros(symbols.shape, np.uint8)
+    if not order.count:
         return found
-    state = np.zeros((job.order.blocks, _trimmed(job.order).width), np.uint32)
-    for element, valid, column in _walk(job):
+    state = np.zeros((order.blocks, _trimmed(order).width), np.uint32)
+    for element, valid, column in _walk(order):
         found[element[valid]] = (state[:, column] & 1)[valid]
-        after = next_trellis_state(state[:, column], tokens[element].astype(np.uint32), job.context.trellis)
+        after = next_trellis_state(state[:, column], symbols[element].astype(np.uint32), v)
         state[:, column] = np.where(valid, after, state[:, column])
     return found
+
+
+def contexts(job: Job, tokens: U8) -> U8:
+    """Return the table of every symbol of a window, in the window's element order."""
+    table = job.context.of(np.arange(job.start, job.start + job.order.count, dtype=np.uint64), job.order.cols)
+    if job.context.kind == "trellis":
+        return table << np.uint8(1) | branches(job.order, job.context.trellis, tokens)
+    return table
 
 
 def histogram(job: Job, tokens: U8) -> U64:
@@ -206,7 +220,7 @@ def encode(job: Job, tokens: U8) -> tuple[U32, U32, U8]:
     order, precision = job.order, job.tables.precision
     if not order.count:
         return np.empty((0, order.lanes), np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint8)
-    flat, valid = _grid(job)
+    flat, valid = _grid(order)
     table = contexts(job, tokens).astype(np.intp)
     frequency, start = job.tables.frequencies.astype(np.uint32), job.tables.starts().astype(np.uint32)
     x = np.full((order.blocks, order.lanes), LOW, np.uint32)
@@ -238,11 +252,10 @@ def decode(job: Job, states: U32, offsets: U32, words: U8, out: U8) -> None:
     x, at, end = states.copy(), offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
     trellis = np.zeros((job.order.blocks, _trimmed(job.order).width), np.uint32)
     bad = False
-    for element, valid, column in _walk(job):
+    for element, valid, column in _walk(job.order):
+        table: Array = job.context.of(element.astype(np.uint64) + np.uint64(job.start), job.order.cols).astype(np.uint32)
         if job.context.kind == "trellis":
-            table = trellis[:, column] & 1
-        else:
-            table = job.context.of(element.astype(np.uint64) + np.uint64(job.start), job.order.cols).astype(np.uint32)
+            table = table << np.uint32(1) | trellis[:, column] & 1
         entry = lut[table << np.uint32(precision) | (x & mask)]
         bad |= bool((entry[valid] == 0).any())
         token = entry >> np.uint32(24)

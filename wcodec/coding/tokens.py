@@ -34,6 +34,15 @@ class Alphabet:
 
     def split(self, x: UInts) -> tuple[U8, UInts, U32, U8]:
         """Split values. Returns tokens, raw bits, values of the escaped and where they are, in element order."""
+        kinds = 1 << 8 * min(x.itemsize, 2)
+        if x.itemsize > 2 or x.size <= kinds:
+            return self._split(x)
+        tokens, raw, _, escaped = self._split(np.arange(kinds).astype(x.dtype))  # once for every value that there may be
+        marked = escaped[x]
+        outliers = (x[marked.view(bool)] >> x.dtype.type(self.shift)).astype(np.uint32)
+        return tokens[x], raw[x] if self.bits else raw[:0], outliers, marked
+
+    def _split(self, x: UInts) -> tuple[U8, UInts, U32, U8]:
         h = x >> x.dtype.type(self.shift)
         wide = h.astype(np.int64) - self.base
         inside = (wide >= self.zero) & (wide < (self.escape >> self.trellis if self.escape >= 0 else 256 >> self.trellis))

@@ -25,7 +25,7 @@ class Target(Protocol):
 
     @property
     def size(self) -> int: ...
-    def write(self, data: BytesLike) -> None: ...
+    def write(self, *pieces: BytesLike) -> None: ...
     def view(self, start: int, stop: int) -> U8 | None: ...
     def read_into(self, start: int, out: U8) -> None: ...
     def commit(self) -> None: ...
@@ -36,6 +36,11 @@ class Target(Protocol):
 def open_target(target: str | os.PathLike[str] | BinaryIO, force: bool) -> Target:
     """Open a path, or a buffer that can be written, read and sought. Raises FileExistsError without force, OSError."""
     return AtomicFile(target, force) if isinstance(target, str | os.PathLike) else BufferTarget(target)
+
+
+def _write_some(fd: int, views: list[memoryview]) -> int:
+    """Write some bytes of several runs with one call where the system can, and return how many."""
+    return os.writev(fd, views) if hasattr(os, "writev") else os.write(fd, views[0][: 1 << 30])
 
 
 class AtomicFile:
@@ -61,12 +66,15 @@ class AtomicFile:
         """Bytes written."""
         return self.position
 
-    def write(self, data: BytesLike) -> None:
-        view = octets(data)
-        at = 0
-        while at < view.nbytes:
-            at += os.write(self._fd, view[at : at + (1 << 30)])
-        self.position += view.nbytes
+    def write(self, *pieces: BytesLike) -> None:
+        views = [view for piece in pieces if (view := octets(piece)).nbytes]
+        while views:
+            done = _write_some(self._fd, views)
+            self.position += done
+            while views and done >= views[0].nbytes:
+                done -= views.pop(0).nbytes
+            if done:
+                views[0] = views[0][done:]
 
     def view(self, start: int, stop: int) -> U8 | None:
         return None
@@ -144,12 +152,13 @@ class BufferTarget:
         """Bytes written."""
         return self.position
 
-    def write(self, data: BytesLike) -> None:
-        view = octets(data)
+    def write(self, *pieces: BytesLike) -> None:
         with self._lock:
             self._buffer.seek(self.position)
-            self._buffer.write(view)
-        self.position += view.nbytes
+            for piece in pieces:
+                view = octets(piece)
+                self._buffer.write(view)
+                self.position += view.nbytes
 
     def view(self, start: int, stop: int) -> U8 | None:
         return None

@@ -124,8 +124,10 @@ def check_tiling(extents: U64, voids: U64, end: int) -> None:
     """
     if (extents[1:, 0] <= extents[:-1, 0]).any() or not extents[:, 1].all() or (voids[1:, 0] < voids[:-1, 0]).any():
         raise Corrupt("extents or voids are empty or not in order", rule="C-11")
-    regions = np.concatenate([extents, voids])
-    regions = regions[np.lexsort((regions[:, 1], regions[:, 0]))]
+    regions = extents
+    if voids.size:
+        regions = np.concatenate([extents, voids])
+        regions = regions[np.lexsort((regions[:, 1], regions[:, 0]))]
     offset, length = regions[:, 0], regions[:, 1]
     limit = np.uint64(end)
     # Nothing lies beyond end once this holds, so that the sums below cannot wrap.

@@ -55,7 +55,7 @@ class ContainerWriter:
         self._target: Target = open_target(target, force)
         try:
             self._target.write(Prologue().pack())
-            self._pad()
+            self._target.write(self._padding())
         except BaseException:
             self.abort()
             raise
@@ -119,6 +119,10 @@ class ContainerWriter:
         self._usable = False
         return self._target.position
 
+    def size(self) -> int:
+        """Return the size that the file would have if it were closed now. Raises EncodeError [C-9]."""
+        return align(self._target.position) + len(self._packed()[0]) + Trailer.SIZE
+
     def abort(self) -> None:
         """Remove what was written; harmless after `close`."""
         self._usable = False
@@ -134,7 +138,16 @@ class ContainerWriter:
             self.abort()
 
     def _finish(self) -> None:
-        self._pad()
+        self._target.write(self._padding())
+        stored, compressed = self._packed()
+        trailer = Trailer(self._target.position, len(stored), self.minor, compressed)
+        trailer = Trailer(trailer.offset, trailer.length, trailer.minor, compressed, checksum(stored, trailer.head()))
+        self._target.write(stored)
+        self._target.write(trailer.pack())
+        self._target.commit()
+
+    def _packed(self) -> tuple[bytes, bool]:
+        """Return the manifest as it is stored, and whether it is compressed."""
         manifest = Manifest(
             names=list(self._names),
             records=self._records,
@@ -150,13 +163,7 @@ class ContainerWriter:
         except FormatError as e:
             raise EncodeError(e.message, rule=e.rule) from None
         smaller = zstdframe.compress(packed, LEVEL)
-        compressed = len(smaller) < len(packed)
-        stored = smaller if compressed else packed
-        trailer = Trailer(self._target.position, len(stored), self.minor, compressed)
-        trailer = Trailer(trailer.offset, trailer.length, trailer.minor, compressed, checksum(stored, trailer.head()))
-        self._target.write(stored)
-        self._target.write(trailer.pack())
-        self._target.commit()
+        return (smaller, True) if len(smaller) < len(packed) else (packed, False)
 
     def _check_name(self, name: str) -> None:
         if not self._usable:
@@ -203,19 +210,17 @@ class ContainerWriter:
         if stream.size <= INLINE:
             with stream.read(0, stream.size) as data:
                 return data.tobytes()
-        self._pad()
-        self._extents.extend((self._target.position, stream.size))
+        begin = align(self._target.position)
+        self._extents.extend((begin, stream.size))
         self._first_chunk.append(len(self._checksums))
         for start in range(0, stream.size, _PIECE):
             with stream.read(start, min(start + _PIECE, stream.size)) as data:
                 self._checksums.extend(chunk_checksums(data))
-                self._target.write(data)
+                self._target.write(self._padding(), data)
         return len(self._extents) // 2 - 1
 
-    def _pad(self) -> None:
-        missing = align(self._target.position) - self._target.position
-        if missing:
-            self._target.write(bytes(missing))
+    def _padding(self) -> bytes:
+        return bytes(align(self._target.position) - self._target.position)
 
     def _stream(self, index: int) -> Stream:
         offset, size = self._extents[2 * index : 2 * index + 2]

@@ -20,6 +20,9 @@ WK_INLINE __m512i arrange(const int bytes, __m512i index) {
   return index;
 }
 
+/* The first n bytes of a register. */
+WK_INLINE __mmask64 first(uint64_t n) { return n < 64 ? ((__mmask64)1 << n) - 1 : ~(__mmask64)0; }
+
 WK_INLINE void store(void *p, __m512i x, const int past) {
   if (past) _mm512_stream_si512((__m512i *)p, x);
   else _mm512_storeu_si512(p, x);
@@ -61,19 +64,22 @@ WK_INLINE void interleave(__m512i *v, const int bytes) {
   }
 }
 
-WK_INLINE uint64_t permute(const wk_book *book, const int bytes, const int quarters, const uint8_t *index, uint64_t n,
-                           int past, uint8_t *out) {
+WK_INLINE void permute(const wk_book *book, const int bytes, const int quarters, const uint8_t *index, uint64_t n,
+                       int past, uint8_t *out) {
   __m512i table[8][4], v[8];
   for (int k = 0; k < bytes; k++)
     for (int q = 0; q < quarters; q++) table[k][q] = _mm512_loadu_si512(book->plane[k] + 64 * q);
-  uint64_t i = 0;
-  for (; i + 64 <= n; i += 64) {
-    const __m512i at = arrange(bytes, _mm512_loadu_si512(index + i));
+  for (uint64_t i = 0; i < n; i += 64, out += 64 * bytes) {
+    const uint64_t some = n - i < 64 ? n - i : 64;
+    const __m512i at = arrange(bytes, _mm512_maskz_loadu_epi8(first(some), index + i));
     for (int k = 0; k < bytes; k++) v[k] = look_up(table[k], quarters, at);
     interleave(v, bytes);
-    for (int k = 0; k < bytes; k++) store(out + i * (uint64_t)bytes + 64 * k, v[k], past);
+    if (some == 64)
+      for (int k = 0; k < bytes; k++) store(out + 64 * k, v[k], past);
+    else
+      for (uint64_t k = 0; 64 * k < some * (uint64_t)bytes; k++)
+        _mm512_mask_storeu_epi8(out + 64 * k, first(some * (uint64_t)bytes - 64 * k), v[k]);
   }
-  return i;
 }
 
 #define PERMUTE(bytes)                                                       \
@@ -83,12 +89,10 @@ WK_INLINE uint64_t permute(const wk_book *book, const int bytes, const int quart
 
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past,
                     uint8_t *out) {
-  uint64_t done = 0;
-  if (index_bytes == 1 && book->count <= 256) {
-    if (book->bytes == 1) done = PERMUTE(1);
-    if (book->bytes == 2) done = PERMUTE(2);
-    if (book->bytes == 4) done = PERMUTE(4);
-    if (book->bytes == 8) done = PERMUTE(8);
-  }
-  gather_any(book, (const uint8_t *)index + done * index_bytes, index_bytes, n - done, out + done * book->bytes);
+  const uint32_t bytes = index_bytes == 1 && book->count <= 256 ? book->bytes : 0;
+  if (bytes == 1) PERMUTE(1);
+  else if (bytes == 2) PERMUTE(2);
+  else if (bytes == 4) PERMUTE(4);
+  else if (bytes == 8) PERMUTE(8);
+  else gather_any(book, index, index_bytes, n, out);
 }

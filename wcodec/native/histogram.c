@@ -98,7 +98,7 @@ void wcodec_rans_histogram(const wcodec_job *job, const uint8_t *tokens, uint8_t
         for (uint64_t col = 0; col < shape.cols; col += WK_CHUNK) {
           const uint64_t n = shape.cols - col < WK_CHUNK ? shape.cols - col : WK_CHUNK;
           const uint8_t *token = tokens + shape.element + row * job->cols + col;
-          wk_trellis_run(job, scratch + (job->block ? 0 : col), token, n, table);
+          wk_trellis_run(job, shape.element + row * job->cols + col, scratch + (job->block ? 0 : col), token, n, table);
           count_tables(&c, token, table, n);
         }
     }

@@ -23,6 +23,7 @@ typedef uint16_t __attribute__((aligned(1), may_alias)) wk_u16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) wk_u32;
 typedef uint64_t __attribute__((aligned(1), may_alias)) wk_u64;
 typedef float __attribute__((aligned(1), may_alias)) wk_f32;
+typedef double __attribute__((aligned(1), may_alias)) wk_f64;
 
 enum {
   WK_LOW = 1 << 16, /* lower bound of a state, and its first and last value */
@@ -34,6 +35,7 @@ enum {
   WK_LINE = 64,     /* bytes of a cache line */
   WK_LARGE = 1 << 20, /* bytes of output that would only drive other things out of the caches */
   WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
+  WK_BURST = 256,   /* the same before a codebook: stores past the caches go on while the next ones are decoded */
 };
 
 /* The parity polynomials of entropy.md section 5, shifted right by 1: what a bit of the register's input adds. */
@@ -59,8 +61,14 @@ WK_INLINE uint32_t wk_trellises(const wcodec_job *job) { return job->block ? 4 *
 /* Write the tables of n symbols from element (of the window) on: context `classes`. */
 void wk_classes(const wcodec_job *job, uint64_t element, uint64_t n, uint8_t *table);
 
-/* Write the tables of a run of n known tokens, and step the trellises: state[0] is that of the first position. */
-void wk_trellis_run(const wcodec_job *job, uint8_t *state, const uint8_t *token, uint64_t n, uint8_t *table);
+/* The first table of the row that an element of the window is in: context `trellis`. */
+WK_INLINE uint32_t wk_first_table(const wcodec_job *job, uint64_t element) {
+  return job->map ? 2u * job->map[job->rows ? job->rows[(job->start + element) / job->cols] : 0] : 0;
+}
+
+/* Write the tables of a run of n known tokens of one row, and step the trellises: state[0] is that of the first position. */
+void wk_trellis_run(const wcodec_job *job, uint64_t element, uint8_t *state, const uint8_t *token, uint64_t n,
+                    uint8_t *table);
 
 /* ---- Decoding ---------------------------------------------------------------------------------------------------- */
 
@@ -71,24 +79,27 @@ typedef struct {
   const uint8_t *end;   /* end of the block's words */
   const uint8_t *limit; /* a vector group may start at or below */
   uint8_t *token;       /* where the next tokens go */
-  const uint8_t *table; /* tables of the next symbols (classes) */
+  uint8_t *table;       /* tables of the next symbols (classes), or where their z0 goes (trellis) */
   uint8_t *trellis;     /* trellises of the next symbols */
+  uint32_t width;       /* number of trellises after which they begin anew */
+  const uint32_t *first; /* where in the look-up the tables of every group begin (trellis) */
   int number;           /* of those decoded together */
   int bad;              /* rules broken so far */
   uint8_t tail[2 * WK_READ];
 } wk_stream;
 
-/* Constant for a call. step: bytes from the trellises of one group to the next. */
+/* Constant for a call. */
 typedef struct {
   const uint32_t *lut;
-  uint32_t precision, context, step;
+  uint32_t precision, context;
   uint8_t h0, h1;
 } wk_model;
 
 /* Make the next vector group safe: called when s->at > s->limit. */
 void wk_refill(wk_stream *s);
 
-/* Decode n symbols of a run: groups of 4 * lanes, the last one perhaps cut off. Exactly what the specification says. */
+/* Decode n symbols of a run: groups of 4 * lanes, the last one perhaps cut off, all of the first group's tables. Exactly
+ * what the specification says. */
 void wk_decode_scalar(wk_stream *s, const wk_model *m, uint32_t lanes, uint64_t n);
 
 /* ---- Encoding ---------------------------------------------------------------------------------------------------- */
@@ -126,6 +137,30 @@ typedef struct {
 
 void wk_open_book(wk_book *book, const void *centroids, uint32_t count, uint32_t bytes);
 
+/* ---- Trellises --------------------------------------------------------------------------------------------------- */
+
+/* A lattice as dequantising needs it. magnitude: in place of |k| up to 64. value: of k = 2 * (u - zero) + z0, for symbols u
+ * of one byte, at 2 * u + z0. */
+typedef struct wk_lattice {
+  const wk_f32 *rows, *columns;
+  uint64_t cols;
+  uint32_t n_points, each, zero, kind;
+  wk_f32 magnitude[65], value[512];
+} wk_lattice;
+
+void wk_open_lattice(wk_lattice *l, const wcodec_lattice *lattice, const wcodec_job *job);
+
+/* Write what n symbols of `bytes` bytes stand for, the first one being in a row of the window and a column of the matrix;
+ * z0: of each. In the float mode that wk_exact_mode sets. */
+void wk_dequantise(const wk_lattice *l, uint64_t row, uint64_t column, const void *symbols, uint32_t bytes,
+                   const uint8_t *z0, uint64_t n, uint8_t *out);
+
+WK_INLINE uint32_t wk_float_size(uint32_t kind) { return kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2; }
+
+/* Callers may run with subnormal numbers flushed to zero, or another rounding. Returns what wk_restore_mode takes. */
+uint64_t wk_exact_mode(void);
+void wk_restore_mode(uint64_t mode);
+
 /* ---- Random numbers ---------------------------------------------------------------------------------------------- */
 
 enum { WK_UNIFORM, WK_NORMAL, WK_DRAW };
@@ -138,11 +173,18 @@ enum { WK_NORMALS = 4096 };
 /* What a stream of words becomes. keys: of every round. */
 typedef struct {
   int kind;
+  uint32_t type; /* of the floats: WCODEC_F32, ... */
   uint32_t id, stream, threshold;
   uint32_t keys[10][2];
   float scale, decay;     /* uniform: scale * 2^-23 */
-  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes */
+  const uint32_t *normal; /* the bits of WK_NORMALS finished magnitudes, F32 where the type is F64 */
 } wk_philox;
+
+/* ---- Trellis search ---------------------------------------------------------------------------------------------- */
+
+/* wcodec_trellis_search for one number of states; scratch is aligned to WK_LINE. */
+typedef void (*wk_search)(const wcodec_search *job, const float *x, const float *weights, void *out, uint64_t *counts,
+                          int64_t *sums, uint8_t *scratch);
 
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 
@@ -155,6 +197,9 @@ typedef struct {
                    uint32_t bytes, void *out);
   void (*round)(const wk_f32 *x, uint64_t count, uint32_t kind, void *out);
   int (*add)(wk_f32 *total, const wk_f32 *part, uint64_t count);
+  /* Values of n symbols of a row; columns: factors of their columns, NULL: none. */
+  void (*lattice)(const wk_lattice *l, const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n,
+                  float step, const wk_f32 *columns, wk_f32 *out);
 } wk_floats;
 
 /* Kernels of an instruction set. */
@@ -190,6 +235,10 @@ typedef struct {
   /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
   uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
   const wk_floats *floats;
+  /* Values of n symbols of one byte and of a row, rounded to l->kind. Returns how many of them it has written. NULL: none. */
+  uint64_t (*dequantise)(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
+                         const wk_f32 *columns, void *out);
+  const wk_search *search; /* by v */
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -219,6 +268,7 @@ WK_PLANES(scalar)
 void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
+extern const wk_search wk_search_scalar[9], wk_search_avx2[9], wk_search_avx512[9];
 #if WK_X86
 void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
@@ -232,6 +282,8 @@ void wk_bytes_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+uint64_t wk_dequantise_avx512(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
+                              const wk_f32 *columns, void *out);
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 uint64_t wk_take_apart_vbmi(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,

@@ -141,20 +141,22 @@ void wcodec_scatter(const uint32_t *positions, uint64_t n, const void *values, u
   atomic_thread_fence(memory_order_seq_cst); /* stores past the caches are not ordered otherwise */
 }
 
+/* h without what lies below it. */
+WK_INLINE uint32_t high(uint8_t token, uint32_t trellis, uint32_t base, uint32_t zero) {
+  const uint32_t k = (uint32_t)token >> trellis;
+  return zero && !k ? 0 : k + base;
+}
+
 #define JOIN(type, name)                                                                                        \
   static void name(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count, uint32_t base,   \
-                   uint32_t zero, uint32_t bits, type *out) {                                                   \
-    const uint32_t mask = (1u << bits) - 1;                                                                     \
+                   uint32_t zero, uint32_t bits, uint32_t trellis, type *out) {                                 \
+    const uint32_t mask = (1u << bits) - 1, shift = bits + trellis;                                             \
     const uint8_t *low = (const uint8_t *)raw;                                                                  \
     const wk_u16 *wide = (const wk_u16 *)raw;                                                                   \
-    if (raw_bytes == 2)                                                                                         \
-      for (uint64_t i = 0; i < count; i++)                                                                      \
-        out[i] = (type)((zero && !tokens[i] ? 0 : tokens[i] + base) << bits | (wide[i] & mask));                \
-    else if (raw_bytes == 1)                                                                                    \
-      for (uint64_t i = 0; i < count; i++)                                                                      \
-        out[i] = (type)((zero && !tokens[i] ? 0 : tokens[i] + base) << bits | (low[i] & mask));                 \
-    else                                                                                                        \
-      for (uint64_t i = 0; i < count; i++) out[i] = (type)(zero && !tokens[i] ? 0 : tokens[i] + base);          \
+    for (uint64_t i = 0; i < count; i++) {                                                                      \
+      const uint32_t rest = raw_bytes == 2 ? wide[i] & mask : raw_bytes == 1 ? low[i] & mask : 0;               \
+      out[i] = (type)(high(tokens[i], trellis, base, zero) << shift | rest << trellis | (tokens[i] & trellis)); \
+    }                                                                                                           \
   }
 
 JOIN(uint8_t, join_8)
@@ -162,8 +164,8 @@ JOIN(wk_u16, join_16)
 JOIN(wk_u32, join_32)
 
 void wcodec_join_tokens(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count, uint32_t base,
-                        uint32_t zero, uint32_t bits, uint32_t bytes, void *out) {
-  if (bytes == 1) join_8(tokens, raw, raw_bytes, count, base, zero, bits, (uint8_t *)out);
-  else if (bytes == 2) join_16(tokens, raw, raw_bytes, count, base, zero, bits, (wk_u16 *)out);
-  else join_32(tokens, raw, raw_bytes, count, base, zero, bits, (wk_u32 *)out);
+                        uint32_t zero, uint32_t bits, uint32_t trellis, uint32_t bytes, void *out) {
+  if (bytes == 1) join_8(tokens, raw, raw_bytes, count, base, zero, bits, trellis, (uint8_t *)out);
+  else if (bytes == 2) join_16(tokens, raw, raw_bytes, count, base, zero, bits, trellis, (wk_u16 *)out);
+  else join_32(tokens, raw, raw_bytes, count, base, zero, bits, trellis, (wk_u32 *)out);
 }

@@ -51,14 +51,16 @@ void wk_classes(const wcodec_job *job, uint64_t element, uint64_t n, uint8_t *ta
   }
 }
 
-void wk_trellis_run(const wcodec_job *job, uint8_t *state, const uint8_t *token, uint64_t n, uint8_t *table) {
+void wk_trellis_run(const wcodec_job *job, uint64_t element, uint8_t *state, const uint8_t *token, uint64_t n,
+                    uint8_t *table) {
+  const uint8_t first = (uint8_t)wk_first_table(job, element);
   const uint8_t h0 = wk_polynomials[job->trellis][0], h1 = wk_polynomials[job->trellis][1];
   const uint64_t width = wk_trellises(job);
   while (n) {
     uint64_t length = least(n, width);
     for (uint64_t i = 0; i < length; i++) {
       uint8_t s = state[i], z0 = s & 1, z1 = token[i] & 1;
-      table[i] = z0;
+      table[i] = first + z0;
       state[i] = (uint8_t)((s >> 1) ^ (h0 & -z0) ^ (h1 & -z1));
     }
     token += length;

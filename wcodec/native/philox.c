@@ -35,16 +35,17 @@ static wk_philox prepare(const wcodec_philox *key, int kind) {
 }
 
 void wcodec_philox_fill(const wcodec_philox *key, const uint32_t *normal, float scale, float decay, uint64_t start,
-                        uint64_t count, float *out) {
+                        uint64_t count, uint32_t kind, void *out) {
   wk_philox p = prepare(key, normal ? WK_NORMAL : WK_UNIFORM);
   uint32_t values[WK_NORMALS];
+  p.type = kind;
   p.scale = scale * 0x1p-23f; /* exact, as is the product of numbers below and a power of two */
   p.decay = decay;
   p.normal = values;
   if (normal)
     for (int i = 0; i < WK_NORMALS; i++) {
       const float value = (float)(int32_t)normal[i] * 0x1p-22f * scale * decay;
-      memcpy(values + i, &value, 4);
+      values[i] = kind == WCODEC_F16 ? wk_to_f16(value) : kind == WCODEC_BF16 ? wk_to_bf16(value) : wk_bits(value);
     }
   wk_current()->philox(&p, start, count, out);
 }

@@ -3,6 +3,8 @@
 
 #include "internal.h"
 
+enum { GROUPS = WK_CHUNK / WK_GROUP };
+
 /* A call: what is decoded, and what happens to the tokens. */
 typedef struct {
   const wcodec_job *job;
@@ -11,17 +13,18 @@ typedef struct {
   const uint32_t *states, *offsets;
   const uint8_t *words;
   uint64_t n_words;
-  uint8_t *trellis; /* [2][trellises] */
+  uint8_t *trellis; /* [WK_FLIGHT][trellises] */
   uint8_t *out;
-  /* At most one of the two; without, tokens are the result. */
+  /* At most one of the three; without, tokens are the result. */
   const wcodec_split *split;
   const wk_book *book;
+  const wk_lattice *lattice;
   const uint8_t *const *rest;
   int past; /* outputs go past the caches */
 } call;
 
 uint64_t wcodec_decode_scratch(const wcodec_job *job) {
-  return job->context == WCODEC_TRELLIS ? 2 * (uint64_t)wk_trellises(job) : 0;
+  return job->context == WCODEC_TRELLIS ? WK_FLIGHT * (uint64_t)wk_trellises(job) : 0;
 }
 
 void wk_refill(wk_stream *s) {
@@ -69,12 +72,35 @@ static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) 
   c->kernels->join(split, tokens, 1, rest, n, c->past, c->out + at * split->bytes);
 }
 
-/* Turn n tokens into elements from `at` of the window on. */
-static void finish(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) {
+/* Look up n tokens for elements from `at` of the window on; but not those of a cut off line, unless they are the last,
+ * where lines go past the caches. Returns how many these are. */
+static uint32_t look_up(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n, int last) {
+  const uint32_t bytes = c->book->bytes;
+  uint8_t *out = c->out + at * bytes;
+  const uint32_t left = c->past && !last ? (uint32_t)((uintptr_t)(out + n * bytes) % WK_LINE / bytes) : 0;
+  uint64_t head = c->past ? -(uintptr_t)out % WK_LINE / bytes : 0;
+  n -= left;
+  if (head > n) head = n;
+  if (head) c->kernels->gather(c->book, tokens, 1, head, 0, out);
+  c->kernels->gather(c->book, tokens + head, 1, n - head, c->past, out + head * bytes);
+  return left;
+}
+
+/* Turn n tokens of a row into elements from `at` of the window on; tables: z0 of each, with a trellis. */
+static void finish(const call *c, uint64_t at, uint64_t row, uint64_t column, const uint8_t *tokens, const uint8_t *tables,
+                   uint64_t n) {
   if (c->split)
     join(c, at, tokens, n);
+  else if (c->lattice)
+    wk_dequantise(c->lattice, row, column, tokens, 1, tables, n, c->out + at * wk_float_size(c->lattice->kind));
   else
-    c->kernels->gather(c->book, tokens, 1, n, c->past, c->out + at * c->book->bytes);
+    memcpy(c->out + at, tokens, n);
+}
+
+/* Where in the look-up the tables of groups of the row of an element begin. */
+static void first_tables(const wcodec_job *job, uint64_t element, uint32_t groups, uint32_t *first) {
+  const uint32_t table = wk_first_table(job, element) << job->precision;
+  for (uint32_t g = 0; g < groups; g++) first[g] = table;
 }
 
 /* Decode symbols col ... last - 1 of a row of k blocks, a chunk at a time. */
@@ -82,24 +108,63 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
                        uint64_t col, uint64_t last) {
   const wcodec_job *job = c->job;
   const uint32_t trellises = wk_trellises(job), context = job->context;
-  const int finishing = c->split || c->book;
-  const uint64_t chunk = finishing || context == WCODEC_CLASSES ? WK_CHUNK : last;
-  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
-  _Alignas(WK_LINE) uint8_t tables[2][WK_CHUNK];
+  const int finishing = c->split || c->book || c->lattice;
+  const uint64_t chunk = c->book ? WK_BURST : finishing || context != WCODEC_NONE ? WK_CHUNK : last;
+  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_LINE + WK_CHUNK];
+  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
+  uint32_t first[WK_FLIGHT][GROUPS];
+  uint32_t held[WK_FLIGHT] = {0}; /* tokens of a cut off line, before the others */
   for (; col < last; col += chunk) {
     const uint64_t n = last - col < chunk ? last - col : chunk, whole = vector ? n / WK_GROUP : 0;
     for (int i = 0; i < k; i++) {
       const uint64_t at = element[i] + row * job->cols + col;
-      s[i].token = finishing ? tokens[i] : c->out + at;
-      s[i].table = tables[i % 2];
+      s[i].token = finishing ? tokens[i] + WK_LINE : c->out + at;
+      s[i].table = tables[i];
       if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
-      if (context == WCODEC_TRELLIS) s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
+      if (context == WCODEC_TRELLIS) {
+        s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
+        s[i].width = trellises;
+        s[i].first = first[i];
+        first_tables(job, at, GROUPS, first[i]);
+      }
     }
     if (whole) c->kernels->decode(s, k, &c->model, whole);
     for (int i = 0; i < k; i++) {
       if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
-      if (finishing) finish(c, element[i] + row * job->cols + col, tokens[i], n);
+      if (!finishing) continue;
+      const uint64_t at = element[i] + row * job->cols + col;
+      if (c->book) {
+        held[i] = look_up(c, at - held[i], tokens[i] + WK_LINE - held[i], n + held[i], col + n == last);
+        memcpy(tokens[i] + WK_LINE - held[i], tokens[i] + WK_LINE + n - held[i], held[i]);
+      } else {
+        const uint64_t cols = c->lattice ? job->cols : 1, place = job->start % cols + at;
+        finish(c, at, place / cols, place % cols, tokens[i] + WK_LINE, tables[i], n);
+      }
     }
+  }
+}
+
+/* Decode `rows` rows of k tiles of whole groups in one go: at most WK_CHUNK symbols each. */
+static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, int k, uint32_t row, uint32_t rows,
+                        uint32_t cols) {
+  const uint32_t trellises = wk_trellises(c->job), across = cols / WK_GROUP;
+  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
+  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
+  uint32_t first[WK_FLIGHT][GROUPS];
+  for (int i = 0; i < k; i++) {
+    s[i].token = tokens[i];
+    s[i].table = tables[i];
+    s[i].trellis = c->trellis + (size_t)s[i].number * trellises;
+    s[i].width = cols;
+    s[i].first = first[i];
+    for (uint32_t r = 0; r < rows; r++)
+      first_tables(c->job, element[i] + (row + r) * c->job->cols, across, first[i] + r * across);
+  }
+  c->kernels->decode(s, k, &c->model, (uint64_t)rows * across);
+  for (int i = 0; i < k; i++) {
+    const uint64_t at = element[i] + row * c->job->cols, top = at / c->job->cols, column = at % c->job->cols;
+    for (uint32_t r = 0; r < rows; r++)
+      finish(c, at + r * c->job->cols, top + r, column, tokens[i] + r * cols, tables[i] + r * cols, cols);
   }
 }
 
@@ -120,7 +185,14 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
   }
   /* What all have goes side by side, in whole groups when some have more. */
   if (k > 1 && shape[0].cols != shape[k - 1].cols) common -= common % (4 * job->lanes);
-  for (uint32_t row = 0; row < shape[0].rows; row++) {
+  const int whole = vector && !job->block && job->context == WCODEC_TRELLIS && common % WK_GROUP == 0 &&
+                    common <= WK_CHUNK && shape[0].cols == shape[k - 1].cols;
+  for (uint32_t row = 0, rows; whole && row < shape[0].rows; row += rows) {
+    rows = (uint32_t)(WK_CHUNK / common);
+    if (rows > shape[0].rows - row) rows = shape[0].rows - row;
+    decode_rows(c, s, element, k, row, rows, (uint32_t)common);
+  }
+  for (uint32_t row = 0; !whole && row < shape[0].rows; row++) {
     decode_run(c, s, element, k, vector, row, 0, common);
     for (int i = 0; i < k; i++)
       if (shape[i].cols > common) decode_run(c, s + i, element + i, 1, vector, row, common, shape[i].cols);
@@ -143,7 +215,11 @@ static int decode(const call *c) {
     if (vector && block + 1 < blocks) { /* blocks in flight hide each other's latencies */
       wk_shape a = wk_shape_of(job, block), b = wk_shape_of(job, block + 1);
       k += a.rows == b.rows && (job->block || a.cols == b.cols);
-      if (c->kernels->flight == 4 && job->block && job->context == WCODEC_NONE && block + 3 < blocks) k = 4;
+      if (c->kernels->flight == 4 && k == 2 && job->context != WCODEC_CLASSES && block + 3 < blocks) {
+        const wk_shape last = wk_shape_of(job, block + 3);
+        /* Tiles in a row, the last one as wide as the others. */
+        if (job->block || (last.rows == a.rows && last.cols == a.cols && wk_shape_of(job, block + 2).cols == a.cols)) k = 4;
+      }
     }
     decode_blocks(c, block, k, vector, found);
     for (int i = 0; i < k; i++) {
@@ -158,8 +234,9 @@ static int decode(const call *c) {
 /* Decode to elements of some bytes. */
 static int decode_to(call *c, uint32_t bytes, void *out) {
   c->out = out;
-  /* Blocks begin at multiples of 128 elements. */
-  c->past = c->job->block && c->job->count * bytes >= WK_LARGE && (uintptr_t)out % WK_LINE == 0;
+  /* Blocks begin at multiples of 128 elements; of a codebook's entries it is enough that none spans two lines. */
+  const uint64_t grain = c->book ? bytes : WK_LINE;
+  c->past = c->job->block && c->job->count * bytes >= WK_LARGE && WK_LINE % grain == 0 && (uintptr_t)out % grain == 0;
   const int rules = decode(c);
   if (c->past) atomic_thread_fence(memory_order_seq_cst); /* such stores are not ordered otherwise */
   return rules;
@@ -168,10 +245,14 @@ static int decode_to(call *c, uint32_t bytes, void *out) {
 static call make_call(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
                       const uint8_t *words, uint64_t n_words, uint8_t *scratch) {
   const uint8_t *h = wk_polynomials[job->context == WCODEC_TRELLIS ? job->trellis : 0];
-  call c = {job,     wk_current(), {lut, job->precision, job->context, job->block ? 0 : WK_GROUP, h[0], h[1]},
-            states,  offsets,      words,
-            n_words, scratch,      NULL,
-            NULL,    NULL,         NULL,         0};
+  const call c = {.job = job,
+                  .kernels = wk_current(),
+                  .model = {lut, job->precision, job->context, h[0], h[1]},
+                  .states = states,
+                  .offsets = offsets,
+                  .words = words,
+                  .n_words = n_words,
+                  .trellis = scratch};
   return c;
 }
 
@@ -199,4 +280,18 @@ int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, const uint32_
   wk_open_book(&book, centroids, entries, bytes);
   c.book = &book;
   return decode_to(&c, bytes, out);
+}
+
+int wcodec_trellis_decode(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
+                          const uint8_t *words, uint64_t n_words, uint8_t *scratch, const wcodec_lattice *lattice,
+                          void *out) {
+  call c = make_call(job, lut, states, offsets, words, n_words, scratch);
+  wk_lattice its;
+  wk_open_lattice(&its, lattice, job);
+  c.lattice = &its;
+  c.out = out;
+  const uint64_t mode = wk_exact_mode();
+  const int rules = decode(&c);
+  wk_restore_mode(mode);
+  return rules;
 }

@@ -30,6 +30,8 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
   const __m256i one = _mm256_set1_epi8(1), seven = _mm256_set1_epi8(0x7F), byte = _mm256_set1_epi32(0xFF);
   __m256i x[2][4], token[2][4], table[2][4], seen = top;
   const uint8_t *at[2];
+  const wk_u32 *tables[2];
+  uint32_t column = 0;
   for (int i = 0; i < k; i++) {
     at[i] = s[i].at;
     for (int v = 0; v < 4; v++) x[i][v] = load(s[i].x + 8 * v);
@@ -44,9 +46,13 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
     if (context == WCODEC_CLASSES)
       for (int i = 0; i < k; i++)
         for (int v = 0; v < 4; v++) table[i][v] = load(s[i].table + g * WK_GROUP + 32 * v);
+    for (int i = 0; i < k; i++) tables[i] = lut + (context == WCODEC_TRELLIS ? s[i].first[g] : 0);
     if (context == WCODEC_TRELLIS)
       for (int i = 0; i < k; i++)
-        for (int v = 0; v < 4; v++) table[i][v] = _mm256_and_si256(load(s[i].trellis + g * m->step + 32 * v), one);
+        for (int v = 0; v < 4; v++) {
+          table[i][v] = _mm256_and_si256(load(s[i].trellis + column + 32 * v), one);
+          _mm256_storeu_si256((__m256i *)(void *)(s[i].table + g * WK_GROUP + 32 * v), table[i][v]);
+        }
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
 #pragma GCC unroll 2
@@ -58,7 +64,7 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
             __m256i t = _mm256_and_si256(_mm256_srli_epi32(table[i][v], 8 * j), byte);
             slot = _mm256_or_si256(slot, _mm256_sllv_epi32(t, shift));
           }
-          const __m256i entry = look_up_8(lut, slot);
+          const __m256i entry = look_up_8(tables[i], slot);
           if (context != WCODEC_NONE) seen = _mm256_min_epu32(seen, entry);
           const __m256i bias = _mm256_and_si256(_mm256_srli_epi32(entry, 12), twelve);
           const __m256i y = _mm256_add_epi32(
@@ -77,7 +83,7 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
       for (int v = 0; v < 4; v++) {
         _mm256_storeu_si256((__m256i *)(void *)(s[i].token + g * WK_GROUP + 32 * v), token[i][v]);
         if (context == WCODEC_TRELLIS) { /* shift 128 registers, a byte each */
-          uint8_t *state = s[i].trellis + g * m->step + 32 * v;
+          uint8_t *state = s[i].trellis + column + 32 * v;
           const __m256i half = _mm256_and_si256(_mm256_srli_epi32(load(state), 1), seven);
           const __m256i m0 = _mm256_sub_epi8(zero, table[i][v]),
                         m1 = _mm256_sub_epi8(zero, _mm256_and_si256(token[i][v], one));
@@ -85,13 +91,15 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const wk_mod
           _mm256_storeu_si256((__m256i *)(void *)state, _mm256_xor_si256(half, added));
         }
       }
+    column += WK_GROUP; /* all have the same width */
+    if (context == WCODEC_TRELLIS && column == s[0].width) column = 0;
   }
   const int unused = context != WCODEC_NONE && _mm256_movemask_epi8(_mm256_cmpeq_epi32(seen, zero)) != 0;
   for (int i = 0; i < k; i++) {
     s[i].at = at[i];
     s[i].token += groups * WK_GROUP;
-    if (context == WCODEC_CLASSES) s[i].table += groups * WK_GROUP;
-    if (context == WCODEC_TRELLIS) s[i].trellis += groups * m->step;
+    if (context != WCODEC_NONE) s[i].table += groups * WK_GROUP;
+    if (context == WCODEC_TRELLIS) s[i].trellis += column;
     if (unused) s[i].bad |= WCODEC_E7;
     for (int v = 0; v < 4; v++) _mm256_storeu_si256((__m256i *)(void *)(s[i].x + 8 * v), x[i][v]);
   }

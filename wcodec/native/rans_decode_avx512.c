@@ -32,6 +32,8 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const int ga
   const __m512i one = _mm512_set1_epi8(1), seven = _mm512_set1_epi8(0x7F), byte = _mm512_set1_epi32(0xFF);
   __m512i x[WK_FLIGHT][2], token[WK_FLIGHT][2], table[WK_FLIGHT][2], seen = top;
   const uint8_t *at[WK_FLIGHT];
+  const wk_u32 *tables[WK_FLIGHT];
+  uint32_t column = 0;
   for (int i = 0; i < k; i++) {
     at[i] = s[i].at;
     for (int v = 0; v < 2; v++) x[i][v] = _mm512_loadu_si512(s[i].x + 16 * v);
@@ -46,10 +48,13 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const int ga
     if (context == WCODEC_CLASSES)
       for (int i = 0; i < k; i++)
         for (int v = 0; v < 2; v++) table[i][v] = _mm512_loadu_si512(s[i].table + g * WK_GROUP + 64 * v);
+    for (int i = 0; i < k; i++) tables[i] = lut + (context == WCODEC_TRELLIS ? s[i].first[g] : 0);
     if (context == WCODEC_TRELLIS)
       for (int i = 0; i < k; i++)
-        for (int v = 0; v < 2; v++)
-          table[i][v] = _mm512_and_si512(_mm512_loadu_si512(s[i].trellis + g * m->step + 64 * v), one);
+        for (int v = 0; v < 2; v++) {
+          table[i][v] = _mm512_and_si512(_mm512_loadu_si512(s[i].trellis + column + 64 * v), one);
+          _mm512_storeu_si512(s[i].table + g * WK_GROUP + 64 * v, table[i][v]);
+        }
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
 #pragma GCC unroll 4
@@ -61,7 +66,7 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const int ga
             __m512i t = _mm512_and_si512(_mm512_srli_epi32(table[i][v], (unsigned)(8 * j)), byte);
             slot = _mm512_or_si512(slot, _mm512_sllv_epi32(t, shift));
           }
-          const __m512i entry = gather ? _mm512_i32gather_epi32(slot, (const int *)(const void *)lut, 4) : look_up_16(lut, slot);
+          const __m512i entry = gather ? _mm512_i32gather_epi32(slot, (const int *)(const void *)tables[i], 4) : look_up_16(tables[i], slot);
           if (context != WCODEC_NONE) seen = _mm512_min_epu32(seen, entry);
           const __m512i bias = _mm512_and_si512(_mm512_srli_epi32(entry, 12), twelve);
           const __m512i y = _mm512_add_epi32(
@@ -78,7 +83,7 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const int ga
       for (int v = 0; v < 2; v++) {
         _mm512_storeu_si512(s[i].token + g * WK_GROUP + 64 * v, token[i][v]);
         if (context == WCODEC_TRELLIS) { /* shift 128 registers, a byte each: a ^ (b & c) */
-          uint8_t *state = s[i].trellis + g * m->step + 64 * v;
+          uint8_t *state = s[i].trellis + column + 64 * v;
           const __m512i half = _mm512_and_si512(_mm512_srli_epi32(_mm512_loadu_si512(state), 1), seven);
           const __m512i m0 = _mm512_sub_epi8(zero, table[i][v]),
                         m1 = _mm512_sub_epi8(zero, _mm512_and_si512(token[i][v], one));
@@ -86,13 +91,15 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const int ga
                               _mm512_ternarylogic_epi32(_mm512_ternarylogic_epi32(half, m0, h0, 0x78), m1, h1, 0x78));
         }
       }
+    column += WK_GROUP; /* all have the same width */
+    if (context == WCODEC_TRELLIS && column == s[0].width) column = 0;
   }
   const int unused = context != WCODEC_NONE && _mm512_cmpeq_epi32_mask(seen, zero) != 0;
   for (int i = 0; i < k; i++) {
     s[i].at = at[i];
     s[i].token += groups * WK_GROUP;
-    if (context == WCODEC_CLASSES) s[i].table += groups * WK_GROUP;
-    if (context == WCODEC_TRELLIS) s[i].trellis += groups * m->step;
+    if (context != WCODEC_NONE) s[i].table += groups * WK_GROUP;
+    if (context == WCODEC_TRELLIS) s[i].trellis += column;
     if (unused) s[i].bad |= WCODEC_E7;
     for (int v = 0; v < 2; v++) _mm512_storeu_si512(s[i].x + 16 * v, x[i][v]);
   }
@@ -112,7 +119,8 @@ void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups) {
 /* For processors whose gathers are as fast as scalar loads: they leave the ports for shuffles free, so that four blocks in
  * flight are faster than two. */
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups) {
-  if (k == 4) decode(s, 4, WCODEC_NONE, 1, m, groups);
+  if (k == 4 && m->context == WCODEC_NONE) decode(s, 4, WCODEC_NONE, 1, m, groups);
+  else if (k == 4) decode(s, 4, WCODEC_TRELLIS, 1, m, groups);
   else if (k == 2) any_context(s, 2, 1, m, groups);
   else any_context(s, 1, 1, m, groups);
 }

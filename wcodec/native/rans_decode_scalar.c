@@ -6,9 +6,9 @@ WK_INLINE void group(wk_stream *s, uint32_t *x, const wk_model *m, const uint32_
                      const int roomy, uint32_t n) {
   /* Copies: a token may be stored anywhere, so the compiler would load everything again after each. */
   const uint32_t precision = m->precision, mask = (1u << precision) - 1;
-  const wk_u32 *const lut = (const wk_u32 *)m->lut;
-  const uint8_t *at = s->at, *const table = s->table;
-  uint8_t *const token = s->token, *const trellis = s->trellis, h0 = m->h0, h1 = m->h1;
+  const wk_u32 *const lut = (const wk_u32 *)m->lut + (context == WCODEC_TRELLIS ? s->first[0] : 0);
+  const uint8_t *at = s->at;
+  uint8_t *const token = s->token, *const table = s->table, *const trellis = s->trellis, h0 = m->h0, h1 = m->h1;
   int bad = 0;
   for (uint32_t j = 0; j < 4; j++)
     for (uint32_t lane = 0; lane < lanes; lane++) {
@@ -17,7 +17,7 @@ WK_INLINE void group(wk_stream *s, uint32_t *x, const wk_model *m, const uint32_
       uint32_t state = x[lane], slot = state & mask, z0 = 0;
       if (context == WCODEC_CLASSES) slot |= (uint32_t)table[position] << precision;
       if (context == WCODEC_TRELLIS) {
-        z0 = trellis[position] & 1;
+        table[position] = z0 = trellis[position] & 1;
         slot |= z0 << precision;
       }
       const uint32_t entry = lut[slot];
@@ -54,6 +54,7 @@ WK_INLINE void group(wk_stream *s, uint32_t *x, const wk_model *m, const uint32_
 
 WK_INLINE void run(wk_stream *s, const wk_model *m, const uint32_t lanes, const int context, uint64_t n) {
   const uint32_t size = 4 * lanes;
+  uint8_t *const trellis = s->trellis;
   uint32_t x[WK_WIDE];
   memcpy(x, s->x, 4 * lanes);
   while (n) {
@@ -61,8 +62,11 @@ WK_INLINE void run(wk_stream *s, const wk_model *m, const uint32_t lanes, const 
     if (here == size && s->end - s->at >= 2 * (ptrdiff_t)size) group(s, x, m, lanes, context, 1, size);
     else group(s, x, m, lanes, context, 0, here);
     s->token += here;
-    if (context == WCODEC_CLASSES) s->table += here;
-    if (context == WCODEC_TRELLIS) s->trellis += m->step ? here : 0;
+    if (context != WCODEC_NONE) s->table += here;
+    if (context == WCODEC_TRELLIS) {
+      s->trellis += here;
+      if (s->trellis == trellis + s->width) s->trellis = trellis;
+    }
     n -= here;
   }
   memcpy(s->x, x, 4 * lanes);

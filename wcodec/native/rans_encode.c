@@ -58,7 +58,7 @@ static void find_tables(const wcodec_job *job, const wk_shape *shape, const uint
   for (uint32_t row = 0; row < shape->rows; row++) {
     const uint64_t element = shape->element + row * job->cols;
     uint8_t *to = table + (size_t)row * shape->cols;
-    if (job->context == WCODEC_TRELLIS) wk_trellis_run(job, state, tokens + element, shape->cols, to);
+    if (job->context == WCODEC_TRELLIS) wk_trellis_run(job, element, state, tokens + element, shape->cols, to);
     else wk_classes(job, element, shape->cols, to);
   }
 }

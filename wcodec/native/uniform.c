@@ -9,35 +9,29 @@ WK_FLOATS_OF(scalar)
 
 enum { PIECE = 2048 }; /* elements between multiplication and rounding to a narrower type: they stay in the cache */
 
-/* Callers may run with subnormal numbers flushed to zero, or another rounding. */
-typedef struct {
-#if defined(__aarch64__)
-  uint64_t saved;
-#else
-  uint32_t saved;
-#endif
-} mode;
-
-static mode exact_mode(void) {
-  mode m = {0};
+uint64_t wk_exact_mode(void) {
 #if WK_X86
-  m.saved = _mm_getcsr();
+  const uint32_t saved = _mm_getcsr();
   _mm_setcsr(0x1F80);
+  return saved;
 #elif defined(__aarch64__)
+  uint64_t saved;
   const uint64_t plain = 0;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(m.saved));
+  __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
   __asm__ volatile("msr fpcr, %0" : : "r"(plain));
+  return saved;
+#else
+  return 0;
 #endif
-  return m;
 }
 
-static void restore(mode m) {
+void wk_restore_mode(uint64_t mode) {
 #if WK_X86
-  _mm_setcsr(m.saved);
+  _mm_setcsr((uint32_t)mode);
 #elif defined(__aarch64__)
-  __asm__ volatile("msr fpcr, %0" : : "r"(m.saved));
+  __asm__ volatile("msr fpcr, %0" : : "r"(mode));
 #else
-  (void)m;
+  (void)mode;
 #endif
 }
 
@@ -64,7 +58,7 @@ static uint64_t first_step(const wcodec_grid *g) {
 int wcodec_dequantise(const wcodec_grid *g, const void *symbols, uint32_t symbol_bytes, const void *steps, uint32_t kind,
                       void *out) {
   const wk_floats *floats = wk_current()->floats;
-  const mode before = exact_mode();
+  const uint64_t before = wk_exact_mode();
   const uint64_t first = first_step(g), size = kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2;
   uint32_t most = 0;
   wk_f32 piece[PIECE];
@@ -82,13 +76,13 @@ int wcodec_dequantise(const wcodec_grid *g, const void *symbols, uint32_t symbol
     if (kind != WCODEC_F32) floats->round(piece, n, kind, (uint8_t *)out + done * size);
     done += n;
   }
-  restore(before);
+  wk_restore_mode(before);
   return g->count && most >= g->levels;
 }
 
 void wcodec_quantise(const wcodec_grid *g, const void *x, const void *steps, uint32_t symbol_bytes, void *symbols) {
   const wk_floats *floats = wk_current()->floats;
-  const mode before = exact_mode();
+  const uint64_t before = wk_exact_mode();
   const uint64_t first = first_step(g);
   for (uint64_t done = 0; done < g->count;) {
     const run r = next_run(g, first, g->start + done, g->start + g->count);
@@ -96,18 +90,18 @@ void wcodec_quantise(const wcodec_grid *g, const void *x, const void *steps, uin
                      symbol_bytes, (uint8_t *)symbols + done * symbol_bytes);
     done += r.count;
   }
-  restore(before);
+  wk_restore_mode(before);
 }
 
 void wcodec_round(const void *x, uint64_t count, uint32_t kind, void *out) {
-  const mode before = exact_mode();
+  const uint64_t before = wk_exact_mode();
   wk_current()->floats->round((const wk_f32 *)x, count, kind, out);
-  restore(before);
+  wk_restore_mode(before);
 }
 
 int wcodec_add(void *total, const void *part, uint64_t count) {
-  const mode before = exact_mode();
+  const uint64_t before = wk_exact_mode();
   const int bad = wk_current()->floats->add((wk_f32 *)total, (const wk_f32 *)part, count);
-  restore(before);
+  wk_restore_mode(before);
   return bad;
 }

@@ -1,42 +1,13 @@
 /* Float32 arithmetic of uniform.md and sum.md, for the compiler to vectorise: included once per instruction set. */
-#include "internal.h"
-
-WK_INLINE uint32_t wk_bits(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, 4);
-  return bits;
-}
-
-WK_INLINE float wk_float(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, 4);
-  return x;
-}
-
-WK_INLINE uint16_t to_bf16(float x) {
-  const uint32_t u = wk_bits(x), rounded = (u + 0x7FFF + (u >> 16 & 1)) >> 16;
-  return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 | 0x40 : rounded);
-}
-
-/* Subnormal halves come from the rounding of an addition, the others from that of their integer. */
-WK_INLINE uint16_t to_f16(float x) {
-  const uint32_t u = wk_bits(x), size = u & 0x7FFFFFFF, sign = u >> 16 & 0x8000;
-  const uint32_t tiny = wk_bits(wk_float(size) + 0.5f) - 0x3F000000, odd = size >> 13 & 1;
-  const uint32_t normal = (size - (112u << 23) + 0xFFF + odd) >> 13;
-  const uint32_t huge = size > 0x7F800000 ? 0x7E00 | (size >> 13 & 0x1FF) : 0x7C00;
-  return (uint16_t)(sign | (size >= 143u << 23 ? huge : size < 113u << 23 ? tiny : normal));
-}
+#include "rounding.h"
 
 static void round_any(const wk_f32 *x, uint64_t count, uint32_t kind, void *out) {
   if (kind == WCODEC_BF16)
-    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = to_bf16(x[i]);
+    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = wk_to_bf16(x[i]);
   else if (kind == WCODEC_F16)
-    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = to_f16(x[i]);
+    for (uint64_t i = 0; i < count; i++) ((wk_u16 *)out)[i] = wk_to_f16(x[i]);
   else
-    for (uint64_t i = 0; i < count; i++) {
-      const double wide = x[i];
-      memcpy((uint8_t *)out + 8 * i, &wide, 8);
-    }
+    for (uint64_t i = 0; i < count; i++) ((wk_f64 *)out)[i] = x[i];
 }
 
 /* steps: one for all elements, or one each. Returns the largest symbol. */
@@ -110,5 +81,42 @@ static int add_any(wk_f32 *total, const wk_f32 *part, uint64_t count) {
   return most >= 0x7F800000;
 }
 
+/* Symbols of trellis.md, of one or two bytes; columns: whether they have factors. The loops have no branches. */
+WK_INLINE void lattice_run(const wk_lattice *l, const void *symbols, const int bytes, const uint8_t *z0, uint64_t n,
+                           float step, const int with_columns, const wk_f32 *columns, wk_f32 *out) {
+  for (uint64_t i = 0; i < n; i++) {
+    const uint32_t u = bytes == 1 ? ((const uint8_t *)symbols)[i] : ((const wk_u16 *)symbols)[i];
+    float m;
+    if (bytes == 1) {
+      m = l->value[2 * u + z0[i]];
+    } else {
+      const int32_t k = 2 * ((int32_t)u - (int32_t)l->zero) + z0[i];
+      const uint32_t size = (uint32_t)(k < 0 ? -k : k), near = 0u - (size < 65);
+      const uint32_t point = wk_bits(l->magnitude[size & near & 127]), far = wk_bits((float)size);
+      m = wk_float(((point & near) | (far & ~near)) | ((uint32_t)k & 0x80000000u));
+    }
+    out[i] = (with_columns ? step * columns[i] : step) * m;
+  }
+}
+
+/* Without points, of one byte. */
+WK_INLINE void plain_run(const uint8_t *symbols, const uint8_t *z0, uint64_t n, int32_t zero, float step,
+                         const int with_columns, const wk_f32 *columns, wk_f32 *out) {
+  for (uint64_t i = 0; i < n; i++) {
+    const float m = (float)(2 * ((int32_t)symbols[i] - zero) + z0[i]);
+    out[i] = (with_columns ? step * columns[i] : step) * m;
+  }
+}
+
+static void lattice_any(const wk_lattice *l, const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n, float step,
+                        const wk_f32 *columns, wk_f32 *out) {
+  if (bytes == 2 && columns) lattice_run(l, symbols, 2, z0, n, step, 1, columns, out);
+  else if (bytes == 2) lattice_run(l, symbols, 2, z0, n, step, 0, columns, out);
+  else if (l->n_points && columns) lattice_run(l, symbols, 1, z0, n, step, 1, columns, out);
+  else if (l->n_points) lattice_run(l, symbols, 1, z0, n, step, 0, columns, out);
+  else if (columns) plain_run((const uint8_t *)symbols, z0, n, (int32_t)l->zero, step, 1, columns, out);
+  else plain_run((const uint8_t *)symbols, z0, n, (int32_t)l->zero, step, 0, columns, out);
+}
+
 #define WK_FLOATS_OF(isa) \
-  const wk_floats wk_floats_##isa = {dequantise_any, quantise_any, round_any, add_any};
+  const wk_floats wk_floats_##isa = {dequantise_any, quantise_any, round_any, add_any, lattice_any};

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 9
+#define WCODEC_ABI 10
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -53,7 +53,7 @@ typedef struct {
   uint32_t trellis;        /* v: 2 ... 8 */
   uint32_t tables;         /* number of tables; tables << precision is at most 2^16 */
   uint32_t column_classes; /* columns of map */
-  const uint8_t *map;      /* table of [row class][column class] */
+  const uint8_t *map;      /* table of [row class][column class]; with a trellis, pair of tables of [row class] or NULL */
   const uint8_t *rows;     /* class of every row of the section's matrix; NULL: all 0 */
   const uint8_t *columns;  /* class of every column; NULL: all 0 */
 } wcodec_job;
@@ -84,6 +84,33 @@ typedef struct {
   uint32_t zero;
   uint32_t levels; /* levels - zero and zero are at most 2^24 */
 } wcodec_grid;
+
+/* Columns of scaled weights to be searched for the cheapest path through a trellis each (entropy.md section 5). A symbol i
+ * that follows z0 stands for the point 2 i + z0 (+ its shift); entry e of a table is symbol first + e, its first and last
+ * entry also all that lie beyond. */
+typedef struct {
+  uint64_t rows, cols;    /* rows are steps, columns are trellises */
+  uint64_t stride;        /* elements from a row of the output to the next */
+  uint32_t v;             /* 2 ... 8 */
+  uint32_t entries;       /* of a table; at least 1 */
+  int32_t first;
+  uint32_t zero, bytes;   /* symbol i is written as i + zero in 1 or 2 bytes */
+  float low, high;        /* weights are cut off there: then all symbols looked at fit these bytes, and 16 bits */
+  const float *costs;     /* [tables][entries] in squared steps: 2 tables, or 2 for every class of rows */
+  const float *shifts;    /* [tables][entries]; NULL: all 0 */
+  const uint8_t *classes; /* class of every row; NULL: all 0 */
+} wcodec_search;
+
+/* What the symbols of a window of trellis.md stand for. */
+typedef struct {
+  const void *rows;    /* float32 step of every row, the first one being that of the window's first element */
+  const void *columns; /* float32 factor of every column of the matrix; NULL: none */
+  const void *points;  /* float32 magnitudes [n_points] in place of |k| = 1, 2, ...; at most 64 */
+  uint32_t n_points;
+  uint32_t each; /* 0: rows has one step, for all rows */
+  uint32_t zero;
+  uint32_t kind; /* WCODEC_F32, ... */
+} wcodec_lattice;
 
 /* The ABI number of this library: WCODEC_ABI when it was built. */
 WCODEC_API int wcodec_abi(void);
@@ -139,6 +166,15 @@ WCODEC_API int wcodec_rans_join(const wcodec_job *job, const uint32_t *lut, cons
 WCODEC_API int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, const uint32_t *states,
                                   const uint32_t *offsets, const uint8_t *words, uint64_t n_words, uint8_t *scratch,
                                   const void *centroids, uint32_t entries, uint32_t bytes, void *out);
+
+/* Decode and dequantise: tokens are the symbols. The context is WCODEC_TRELLIS. */
+WCODEC_API int wcodec_trellis_decode(const wcodec_job *job, const uint32_t *lut, const uint32_t *states,
+                                     const uint32_t *offsets, const uint8_t *words, uint64_t n_words, uint8_t *scratch,
+                                     const wcodec_lattice *lattice, void *out);
+
+/* Dequantise symbols[count] of `bytes` bytes (1 or 2). Scratch as for decoding. */
+WCODEC_API void wcodec_trellis_dequantise(const wcodec_job *job, const void *symbols, uint32_t bytes, uint8_t *scratch,
+                                          const wcodec_lattice *lattice, void *out);
 
 /* Encode tokens[count], all of which have a frequency in their table.
  *
@@ -199,9 +235,10 @@ WCODEC_API void wcodec_scatter(const uint32_t *positions, uint64_t n, const void
                                uint64_t count, int clear);
 
 /* Turn tokens into integers of `bytes` bytes (1, 2 or 4): (token + base) << bits | raw low bits (rans.md), 0 for token 0
- * when `zero`. raw: integers of raw_bytes bytes, 1 or 2; 0: bits is 0 and there are none. */
+ * when `zero`; with a trellis, the token's lowest bit goes below all. raw: integers of raw_bytes bytes, 1 or 2; 0: bits is 0 and there are none. */
 WCODEC_API void wcodec_join_tokens(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count,
-                                   uint32_t base, uint32_t zero, uint32_t bits, uint32_t bytes, void *out);
+                                   uint32_t base, uint32_t zero, uint32_t bits, uint32_t trellis, uint32_t bytes,
+                                   void *out);
 
 /* A stream of random words (rng.md): key and the two fixed words of the counter. */
 typedef struct {
@@ -209,10 +246,11 @@ typedef struct {
   uint32_t id, stream;
 } wcodec_philox;
 
-/* Write elements start ... start + count - 1 of a stream of random numbers: uniform, or normal when `normal` holds the 4096
- * integers of rng.md. scale and decay must be in the ranges of philox.md, so that no result is subnormal. */
+/* Write elements start ... start + count - 1 of a stream of random numbers, rounded to a float type: uniform, or normal when
+ * `normal` holds the 4096 integers of rng.md. scale and decay must be in the ranges of philox.md, so that no product is
+ * subnormal. */
 WCODEC_API void wcodec_philox_fill(const wcodec_philox *key, const uint32_t *normal, float scale, float decay,
-                                   uint64_t start, uint64_t count, float *out);
+                                   uint64_t start, uint64_t count, uint32_t kind, void *out);
 
 /* Write 1 where the word of an element is below threshold, else 0; return the number of ones. */
 WCODEC_API uint64_t wcodec_philox_draw(const wcodec_philox *key, uint32_t threshold, uint64_t start, uint64_t count,
@@ -231,6 +269,15 @@ WCODEC_API void wcodec_round(const void *x, uint64_t count, uint32_t kind, void 
 
 /* Add float32 numbers to others. Returns 1 when one that is added is infinite or no number. */
 WCODEC_API int wcodec_add(void *total, const void *part, uint64_t count);
+
+/* Bytes of scratch that the search needs. */
+WCODEC_API uint64_t wcodec_search_scratch(const wcodec_search *job);
+
+/* Write the symbols of the path with the least sum of weight * (x - point)^2 + cost of every column, by the float32
+ * operations of wcodec/coding/trellis_search.py. x, weights (NULL: all 1): [rows][cols]. counts, sums [tables][entries]: NULL,
+ * or incremented by the number of symbols, and by their (x - (2 i + z0)) * 65536, cut to integers. */
+WCODEC_API void wcodec_trellis_search(const wcodec_search *job, const void *x, const void *weights, void *out,
+                                      uint64_t *counts, int64_t *sums, void *scratch);
 
 /* 1 when two arrays of `size` bytes are equal, else 0. */
 WCODEC_API int wcodec_same(const void *a, const void *b, uint64_t size);

@@ -47,6 +47,29 @@ class Tensors(Protocol):
         ...
 
 
+class Ladder(ABC):
+    """The settings of a method for one tensor, from coarse (position ``low``) to fine (``high``).
+
+    reach: how far a setting may be from the best one, for bytes that are left over.
+    """
+
+    low: float
+    high: float
+    reach: float = 0.25
+
+    @abstractmethod
+    def method(self, position: float) -> Method:
+        """Return the method with the setting at a position."""
+
+    @abstractmethod
+    def measure(self, position: float) -> tuple[float, float]:
+        """Return the bytes and the squared error of the tensor there, about."""
+
+    def snap(self, position: float) -> float:
+        """Return the position nearest below that has a setting of its own."""
+        return position
+
+
 class Method(ABC):
     """One way to encode the tensors that a rule chose. A dataclass: its fields are the options that recipes name.
 
@@ -185,13 +208,19 @@ LOSSLESS = Lossless()
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Rules, of which the first match counts; what none matches stays lossless. text: as the file records it."""
+    """Rules, of which the first match counts; what none matches stays lossless. text: as the file records it.
+
+    settings: methods of tensors by name, before all rules; what a target makes of them.
+    """
 
     text: str
     rules: Sequence[Rule] = ()
+    settings: Mapping[str, Method] = field(default_factory=dict)
 
     def choose(self, name: str, spec: Spec) -> Choice:
         """Return the method of a tensor."""
+        if name in self.settings:
+            return Choice(self.settings[name])
         for rule in self.rules:
             if rule.match(name, spec):
                 why = unsuited(name, spec) if rule.safe else ""

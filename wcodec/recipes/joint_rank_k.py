@@ -98,7 +98,7 @@ class JointRankK(Method):
         if job is None:
             raise EncodeError("it shares its input with no other matrix")
         with self._lock:  # one group in memory at a time; products of matrices use all cores by themselves
-            if job.sections is None and not job.why:
+            if not job.why and name not in (job.sections or ()):
                 self._solve(job)
             if job.why:
                 raise EncodeError(job.why)

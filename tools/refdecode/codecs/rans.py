@@ -59,6 +59,7 @@ def read_params(node: Node) -> Params:
         map=table_map,
         table_size=node.uint("table_size", 0, 2**32 - 1) if "table_size" in given else None,
     )
+    must(not p.trellis or p.classes[1] == 1, node.rule, "column classes with a trellis")
     must(not p.trellis or not p.escape or p.escape % 2 == 0, node.rule, "an odd `escape` with a trellis")
     return p
 
@@ -69,7 +70,7 @@ def check_presence(node: Node) -> None:
     must(("block" in given) != ("tile" in given), node.rule, "not exactly one of `block` and `tile`")
     must(("escape" in given) == ("outliers" in given), node.rule, "not both or none of `escape` and `outliers`")
     must(("classes" in given) == ("map" in given), node.rule, "not both or none of `classes` and `map`")
-    must(not {"trellis", "classes"} <= given, node.rule, "both `trellis` and `classes`")
+    must(not {"trellis", "classes"} <= given or "tile" in given, node.rule, "`trellis` and `classes` without `tile`")
 
 
 def part_names(p: Params) -> list[str]:
@@ -87,7 +88,7 @@ def part_names(p: Params) -> list[str]:
 
 def read_data(node: Node, p: Params) -> tuple[Tables, bytes]:
     """The tables, and the stream without them."""
-    number = 2 if p.trellis else 1 + max(p.map)
+    number = (1 + max(p.map)) * (2 if p.trellis else 1)
     stream = node.stream("data")
     if p.table_size is None:
         tables, used = read_tables(stream, number, p.precision)
@@ -98,10 +99,8 @@ def read_data(node: Node, p: Params) -> tuple[Tables, bytes]:
     return tables, stream
 
 
-def contexts(node: Node, p: Params) -> np.ndarray | int:
-    """The table of every symbol, or v for `trellis(v)`."""
-    if p.trellis:
-        return p.trellis
+def mapped(node: Node, p: Params) -> np.ndarray:
+    """What `map` says of every symbol."""
     classes = []
     for name, extent, number in zip(("rows", "columns"), node.matrix, p.classes, strict=True):
         its = node.array(name, "U8", (extent,)).astype(np.int64) if number > 1 else np.zeros(extent, np.int64)
@@ -121,13 +120,17 @@ def put_outliers(node: Node, p: Params, order: Order, escaped: np.ndarray, h: np
     h[by_position[escaped[by_position]]] = outliers
 
 
+def order_of(node: Node, p: Params) -> Order:
+    return linear_order(node.count, p.block, p.lanes) if p.block else tiled_order(*node.matrix, *p.tile, p.lanes)
+
+
 @codec("rans")
 def decode_rans(node: Node) -> np.ndarray:
     p = read_params(node)
     node.has_parts(*part_names(p))
-    order = linear_order(node.count, p.block, p.lanes) if p.block else tiled_order(*node.matrix, *p.tile, p.lanes)
+    order = order_of(node, p)
     tables, stream = read_data(node, p)
-    token = decode_blocks(stream, tables, order, contexts(node, p))
+    token = decode_blocks(stream, tables, order, mapped(node, p), p.trellis)
     # 1. h
     k = token // 2 if p.trellis else token
     h = (k + p.base).astype(np.uint64)

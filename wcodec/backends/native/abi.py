@@ -6,13 +6,13 @@ import ctypes
 import importlib.metadata
 import sys
 from collections.abc import Iterator
-from ctypes import POINTER, Structure, c_float, c_int, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
 from wcodec.errors import BackendUnavailable
 
-ABI = 9
+ABI = 10
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -59,6 +59,25 @@ class Grid(Structure):
     )  # fmt: skip
 
 
+class Search(Structure):
+    """wcodec_search."""
+
+    _fields_ = (
+        ("rows", c_uint64), ("cols", c_uint64), ("stride", c_uint64),
+        ("v", c_uint32), ("entries", c_uint32), ("first", c_int32), ("zero", c_uint32), ("bytes", c_uint32),
+        ("low", c_float), ("high", c_float), ("costs", c_void_p), ("shifts", c_void_p), ("classes", c_void_p),
+    )  # fmt: skip
+
+
+class Lattice(Structure):
+    """wcodec_lattice."""
+
+    _fields_ = (
+        ("rows", c_void_p), ("columns", c_void_p), ("points", c_void_p),
+        ("n_points", c_uint32), ("each", c_uint32), ("zero", c_uint32), ("kind", c_uint32),
+    )  # fmt: skip
+
+
 _P, _N, _I = c_void_p, c_uint64, c_uint32
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_set_isa": (c_int, (c_int,)),
@@ -68,6 +87,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_rans_decode": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, _P)),
     "wcodec_rans_join": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, POINTER(Split), _P, _P)),
     "wcodec_rans_gather": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, _P, _I, _I, _P)),
+    "wcodec_trellis_decode": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, POINTER(Lattice), _P)),
+    "wcodec_trellis_dequantise": (None, (POINTER(Job), _P, _I, _P, POINTER(Lattice), _P)),
     "wcodec_fit_tables": (None, (_P, _I, _I, _P)),
     "wcodec_pack_tables": (_N, (_P, _I, _P)),
     "wcodec_choose_split": (None, (_P, _I, _N, _I, _P)),
@@ -84,15 +105,20 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_kept_positions": (None, (_P, _N, _I, _P, _N)),
     "wcodec_gap_positions": (c_int, (_P, _I, _P, _N, _N, _P)),
     "wcodec_scatter": (None, (_P, _N, _P, _I, _P, _N, c_int)),
-    "wcodec_join_tokens": (None, (_P, _P, _I, _N, _I, _I, _I, _I, _P)),
-    "wcodec_philox_fill": (None, (POINTER(Philox), _P, c_float, c_float, _N, _N, _P)),
+    "wcodec_join_tokens": (None, (_P, _P, _I, _N, _I, _I, _I, _I, _I, _P)),
+    "wcodec_philox_fill": (None, (POINTER(Philox), _P, c_float, c_float, _N, _N, _I, _P)),
     "wcodec_philox_draw": (_N, (POINTER(Philox), _I, _N, _N, _P)),
     "wcodec_dequantise": (c_int, (POINTER(Grid), _P, _I, _P, _I, _P)),
     "wcodec_quantise": (None, (POINTER(Grid), _P, _P, _I, _P)),
     "wcodec_round": (None, (_P, _N, _I, _P)),
     "wcodec_add": (c_int, (_P, _P, _N)),
+    "wcodec_search_scratch": (_N, (POINTER(Search),)),
+    "wcodec_trellis_search": (None, (POINTER(Search), _P, _P, _P, _P, _P, _P)),
     "wcodec_same": (c_int, (_P, _P, _N)),
 }
+
+_BRIEF = ("wcodec_decode_scratch", "wcodec_encode_scratch", "wcodec_read_tables", "wcodec_fit_tables", "wcodec_pack_tables")
+"""Functions that take microseconds: letting other threads run meanwhile would cost more, and wait for them longer."""
 
 
 def _candidates() -> Iterator[Path]:
@@ -108,6 +134,9 @@ def _candidates() -> Iterator[Path]:
 
 
 def _declare(library: ctypes.CDLL) -> None:
+    brief = ctypes.PyDLL(library._name, handle=library._handle)
+    for name in _BRIEF:
+        setattr(library, name, getattr(brief, name))
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments

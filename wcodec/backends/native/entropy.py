@@ -121,18 +121,16 @@ class NativeEntropy(NativeMasks, EntropyVerbs):
     def join_tokens(self, alphabet: Alphabet, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:
         """Turn tokens, raw bits and escaped values into values (``Alphabet.join``)."""
         sound = fits(tokens, np.uint8, out.size) and out.flags.c_contiguous and out.itemsize <= 4
-        if alphabet.trellis or not sound or (raw is not None and not (raw.itemsize <= 2 and fits(raw, raw.dtype, out.size))):
+        if not sound or (raw is not None and not (raw.itemsize <= 2 and fits(raw, raw.dtype, out.size))):
             return super().join_tokens(alphabet, tokens, raw, outliers, out)
         low, width = (None, 0) if raw is None else (address(raw), raw.itemsize)
         self._library.wcodec_join_tokens(
-            address(tokens), low, width, out.size, alphabet.base, alphabet.zero, alphabet.bits, out.itemsize, address(out)
+            address(tokens), low, width, out.size, alphabet.base, alphabet.zero, alphabet.bits, alphabet.trellis, out.itemsize, address(out)
         )
         if alphabet.escape >= 0:
             where = self.byte_positions(alphabet.escapes(tokens))
-            escaped = outliers.astype(np.uint64) << np.uint64(alphabet.bits)
-            if raw is not None:
-                escaped |= raw[where] & raw.dtype.type((1 << alphabet.bits) - 1)
-            out[where] = escaped.astype(out.dtype)
+            out[where] &= out.dtype.type((1 << min(alphabet.shift, 8 * out.itemsize)) - 1)  # what lies below h stays
+            out[where] |= (outliers.astype(np.uint64) << np.uint64(alphabet.shift)).astype(out.dtype)
 
     def _decode_scratch(self, job: Job) -> U8:
         """Return what decoding and counting need besides the arrays; nothing without a trellis."""

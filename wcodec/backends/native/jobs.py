@@ -27,11 +27,11 @@ def describe(job: rans.Job, precision: int) -> Job | None:
     order, context = job.order, job.context
     if order.lanes not in (1, 4, 32) or order.block % 128 or (not order.block and order.tile[1] % (4 * order.lanes)):
         return None
-    tables, classes, maps, rows, columns = 1 + (context.kind == "trellis"), 0, None, None, None
+    classes, maps, rows, columns = 0, None, None, None
     if context.map is not None:
-        if context.kind != "classes" or not order.cols:
+        if context.kind == "none" or not order.cols or (context.kind == "trellis" and (order.block or context.columns is not None)):
             return None
-        tables, classes, maps = context.tables, context.map.shape[1], context.map
+        classes, maps = context.map.shape[1], context.map
         rows, columns = context.rows, context.columns
         last_row = -(-(job.start + order.count) // order.cols)
         if not (
@@ -42,7 +42,7 @@ def describe(job: rans.Job, precision: int) -> Job | None:
             return None
     return Job(
         order.count, job.start, order.cols, order.lanes, precision, order.block, order.tile[0], order.tile[1],
-        CONTEXTS[context.kind], context.trellis, tables, classes,
+        CONTEXTS[context.kind], context.trellis, context.tables, classes,
         None if maps is None else address(maps), None if rows is None else address(rows), None if columns is None else address(columns),
     )  # fmt: skip
 

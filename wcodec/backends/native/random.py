@@ -5,26 +5,26 @@ from __future__ import annotations
 from ctypes import byref
 
 import numpy as np
-import numpy.typing as npt
 
-from wcodec.backends.native.abi import Native, Philox
+from wcodec.backends.native.abi import KINDS, Native, Philox
 from wcodec.backends.native.arrays import address, fits
 from wcodec.backends.numpy.random import RandomVerbs
 from wcodec.coding import philox
-from wcodec.types import U8
+from wcodec.types import U8, DType, UInts
 
 
 class NativeRandom(Native, RandomVerbs):
     """Random numbers by C."""
 
     def philox_fill(
-        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: npt.NDArray[np.float32]
+        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, dtype: DType, out: UInts
     ) -> None:
-        """Write elements start … of a stream of random numbers (spec/rng.md). kind: uniform or normal."""
-        if not fits(out, np.float32, 0):
-            return super().philox_fill(seed, id, stream, kind, scale, decay, start, out)
+        """Write elements start … of a stream of random numbers (spec/rng.md), rounded to a float dtype. kind: uniform or normal."""
+        if not fits(out, dtype.storage, 0):
+            return super().philox_fill(seed, id, stream, kind, scale, decay, start, dtype, out)
         table = address(philox.normals()) if kind == "normal" else None
-        self._library.wcodec_philox_fill(byref(Philox(seed, id, stream)), table, scale, decay, start, out.size, address(out))
+        key, to = Philox(seed, id, stream), KINDS[dtype.name]
+        self._library.wcodec_philox_fill(byref(key), table, scale, decay, start, out.size, to, address(out))
 
     def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: U8) -> int:
         """Write 1 where the word of element start … is below threshold, else 0; return the number of ones."""

@@ -12,13 +12,13 @@ from wcodec.backends.torch.calls import Call, checked, verb
 from wcodec.errors import BackendUnavailable
 
 
-def load(kind: type[TorchBackend], device: str, near: Backend) -> TorchBackend:
-    """Return a backend of a device, as torch names it; near: that of the cpu. Raises BackendUnavailable when torch lacks the device."""
+def load(device: str, near: Backend) -> TorchBackend:
+    """Return the backend of a device, as torch names it; near: that of the cpu. Raises BackendUnavailable when torch lacks the device."""
     try:
         found = torch.empty(1, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BackendUnavailable(f"torch has no device {device!r}: {str(error).splitlines()[0]}") from None
-    return kind(found, near)
+    return TorchBackend(found, near)
 
 
 __all__ = ["Batch", "Call", "TorchBackend", "checked", "load", "verb"]

@@ -195,9 +195,10 @@ def _parts_of_tokens(found: Tokens, x: UInts, its: Spec, split: Planes, env: Env
     codec = env.codecs["rans"]
     assert isinstance(codec, Rans)
     parts: dict[str, Part] = {"symbol": codec.encode_symbols(found.tokens, its, env, found.counts, found.base, found.zero)}
-    for i, plane in enumerate(found.planes):
-        packed = Section("bitpack", {"bits": split.rest % 8}, {"data": env.backend.stream(plane)})
-        parts[f"rest{i}"] = packed if i == split.rest // 8 else _rest(plane, env)
+    whole = split.rest // 8
+    parts |= {f"rest{i}": part for i, part in enumerate(env.workers(lambda plane: _rest(plane, env), found.planes[:whole]))}
+    if split.rest % 8:
+        parts[f"rest{whole}"] = Section("bitpack", {"bits": split.rest % 8}, {"data": env.backend.stream(found.planes[whole])})
     if found.strays.size:
         at, values, env = found.strays.astype(np.uint32), env.backend.pick(x, found.strays), env.host
         parts["at"] = smallest(at, Spec.of("U32", at.size), env, zstd=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Wire:
     order: Order
     precision: int
     alphabet: Alphabet
-    kind: str
+    kind: Literal["none", "trellis", "classes"]
     trellis: int
     classes: tuple[int, int]
     tables: int
@@ -74,8 +74,8 @@ def _read_wire(section: Section, spec: Spec) -> Wire:
     if spec.dtype.name not in ("U8", "U16", "U32"):
         raise Corrupt(f"rans decodes to U8, U16 or U32, not {spec.dtype.name}", rule=rule)
     precision, lanes = uint(p, "precision", 8, 12, rule), uint(p, "lanes", 0, 5, rule, default=5)
-    if lanes not in (0, 2, 5) or ("tile" in p) == ("block" in p) or ("trellis" in p and "classes" in p):
-        raise Corrupt("params 'lanes', 'block', 'tile' and the context exclude each other", rule=rule)
+    if lanes not in (0, 2, 5) or ("tile" in p) == ("block" in p):
+        raise Corrupt("params 'lanes', 'block' and 'tile' exclude each other", rule=rule)
     cols = matrix(spec)[1]
     if "block" in p:
         order = Order(spec.count, cols, 1 << lanes, block=128 * uint(p, "block", 1, 1024, rule))
@@ -85,7 +85,10 @@ def _read_wire(section: Section, spec: Spec) -> Wire:
             raise Corrupt(f"tile {high} × {wide} with {1 << lanes} lanes", rule=rule)
         order = Order(spec.count, cols, 1 << lanes, tile=(high, wide))
     trellis = uint(p, "trellis", 2, 8, rule) if "trellis" in p else 0
-    classes, tables = _classes(section) if "classes" in p else ((0, 0), 2 if trellis else 1)
+    classes, tables = _classes(section) if "classes" in p else ((0, 0), 1)
+    if trellis and "classes" in p and (classes[1] > 1 or not order.tile[0]):
+        raise Corrupt("with a trellis, classes are those of rows, in tiled order", rule=rule)
+    tables *= 2 if trellis else 1
     if ("escape" in p) != ("outliers" in p) or ("map" in p) != ("classes" in p):
         raise Corrupt("'escape' goes with 'outliers', 'map' with 'classes'", rule=rule)
     escape = uint(p, "escape", 0, 255, rule, default=0) if "escape" in p else -1
@@ -97,7 +100,7 @@ def _read_wire(section: Section, spec: Spec) -> Wire:
     alphabet = Alphabet(bits, uint(p, "base", 0, 2**32 - 1, rule, default=0), flag(p, "zero", rule), escape, bool(trellis))
     size = uint(p, "table_size", 0, 2**32 - 1, rule) if "table_size" in p else None
     outliers = uint(p, "outliers", 0, 2**32 - 1, rule, default=0)
-    kind = "trellis" if trellis else "classes" if "classes" in p else "none"
+    kind: Literal["none", "trellis", "classes"] = "trellis" if trellis else "classes" if "classes" in p else "none"
     return Wire(order, precision, alphabet, kind, trellis, classes, tables, size, outliers)
 
 
@@ -112,13 +115,13 @@ class Rans(Codec):
     """Stores integers as tokens of a static table.
 
     Options: precision (12), lanes (log2; by count), block (symbols), tile, bits (raw low bits), trellis (v), classes (map, rows, columns),
-    tables (a Tables and the part that holds it, shared by several sections).
+    tables (a Tables and the part that holds it, shared by several sections), alphabet (an Alphabet: what tokens stand for).
     """
 
     name = "rans"
     params = frozenset(PARAMS)
     host_encode = ""
-    options = frozenset({"precision", "lanes", "block", "tile", "bits", "trellis", "classes", "tables"})
+    options = frozenset({"precision", "lanes", "block", "tile", "bits", "trellis", "classes", "tables", "alphabet"})
     examples = (
         {},
         {"precision": 8, "lanes": 0},
@@ -213,17 +216,19 @@ class Rans(Codec):
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         if not self.suits(spec):
             raise EncodeError(f"rans takes U8, U16 and U32, not {spec.dtype.name}")
-        if spec.dtype.name != "U8" or options.keys() & {"bits", "trellis", "classes", "tile"}:
+        if spec.dtype.name != "U8" or options.keys() & {"bits", "trellis", "classes", "tile", "alphabet"}:
             x, env = env.backend.to_host(x), env.host
         rows, cols = matrix(spec)
         order = order_of(spec.count, cols, options)
         context, parts = context_of(rows, cols, env, options)
         bits, trellis = options.get("bits", 0), options.get("trellis", 0)
-        alphabet = alphabet_of(x, bits, bool(trellis)) if spec.dtype.name != "U8" else Alphabet(bits, trellis=bool(trellis))
+        alphabet = options.get("alphabet") or (
+            Alphabet(bits, trellis=bool(trellis)) if spec.dtype.name == "U8" else alphabet_of(x, bits, bool(trellis))
+        )
         params: dict[str, Any] = {"precision": options.get("precision", 12)}
         params |= {"lanes": order.lanes.bit_length() - 1} if order.lanes != 32 else {}
         params |= {"block": order.block // 128} if order.block else {"tile": list(order.tile)}
-        if alphabet.plain and spec.dtype.name == "U8":
+        if alphabet in (Alphabet(), Alphabet(trellis=True)) and spec.dtype.name == "U8":
             symbols = x
         else:
             symbols, raw, outliers, escaped = alphabet.split(x)
@@ -304,15 +309,15 @@ def _read_head(section: Section, spec: Spec, env: Env, w: Wire, data: U8) -> Hea
 
 
 def _read_context(section: Section, spec: Spec, env: Env, w: Wire) -> Context:
-    if w.kind != "classes":
-        return Context("trellis", w.trellis) if w.trellis else Context()
+    if not w.classes[0]:
+        return Context(w.kind, w.trellis)
     rows, columns = None, None
     lengths = matrix(spec)
     if w.classes[0] > 1:
         rows = _class_part(section, "rows", lengths[0], w.classes[0], env)
     if w.classes[1] > 1:
         columns = _class_part(section, "columns", lengths[1], w.classes[1], env)
-    return Context("classes", 0, np.frombuffer(section.params["map"], np.uint8).reshape(w.classes), rows, columns)
+    return Context(w.kind, w.trellis, np.frombuffer(section.params["map"], np.uint8).reshape(w.classes), rows, columns)
 
 
 def _class_part(section: Section, name: str, count: int, classes: int, env: Env) -> U8:

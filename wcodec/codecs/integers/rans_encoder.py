@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from wcodec.types import DTYPES, U8, U32, U64, Part, Spec, UInts
 
 BLOCK = 1 << 16
 """Symbols of a block, about: its 100 bytes are then 0.1 % of a BF16 tensor's. Decoders run two or four at once."""
+TRELLIS_BLOCK = 1 << 17
+"""Symbols of a block with a trellis, at most: a trellis costs bits to begin, too."""
 GUESSED = 1 << 20
 """Symbols from which room for their words is guessed: as many bytes as symbols nearly always suffice."""
 
@@ -30,6 +32,8 @@ def order_of(count: int, cols: int, options: Mapping[str, Any]) -> Order:
         lanes = 5 if count >= 8192 or "tile" in options else 2 if count >= 256 else 0
     if "tile" in options:
         return Order(count, cols, 1 << lanes, tile=options["tile"])
+    if "trellis" in options and "block" not in options:
+        options = {**options, "block": -(-count // max(1, -(-count // TRELLIS_BLOCK)))}
     several = 4 if count >= 4 * BLOCK else 2
     block = options.get("block") or -(-count // max(1, several * round(count / (several * BLOCK))))
     return Order(count, cols, 1 << lanes, block=-(-max(min(block, count), 1) // 128) * 128)
@@ -37,10 +41,9 @@ def order_of(count: int, cols: int, options: Mapping[str, Any]) -> Order:
 
 def context_of(rows: int, cols: int, env: Env, options: Mapping[str, Any]) -> tuple[Context, dict[str, Part]]:
     """Return the context that the options ask for, and its parts."""
-    if "trellis" in options:
-        return Context("trellis", options["trellis"]), {}
+    kind: Literal["none", "trellis", "classes"] = "trellis" if "trellis" in options else "classes" if "classes" in options else "none"
     if "classes" not in options:
-        return Context(), {}
+        return Context(kind, options.get("trellis", 0)), {}
     classes = options["classes"]
     if classes == "halves":  # the example that every test can use: two classes of rows, two of columns
         table = np.array([[0, 1], [1, 2]], np.uint8)
@@ -51,7 +54,7 @@ def context_of(rows: int, cols: int, env: Env, options: Mapping[str, Any]) -> tu
         if count > 1:
             parts[name] = smallest(its.astype(np.uint8), Spec.of("U8", its.size), env)
     kept = [None if count == 1 else its.astype(np.uint8) for count, its in zip(table.shape, (of_rows, of_columns), strict=True)]
-    return Context("classes", 0, table, *kept), parts
+    return Context(kind, options.get("trellis", 0), table, *kept), parts
 
 
 def alphabet_of(x: UInts, bits: int, trellis: bool) -> Alphabet:
@@ -73,11 +76,9 @@ def add_alphabet(
         params["bits"] = alphabet.bits
         parts["rest"] = smallest(raw, Spec(DTYPES["U8" if alphabet.bits <= 8 else "U16"], (raw.size,)), env)
     if alphabet.escape >= 0:
-        elements = [order.elements(b)[1].astype(np.intp) for b in range(order.blocks)]
-        counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
-        by_element = np.zeros(escaped.size, np.uint32)
-        by_element[escaped.view(bool)] = outliers
-        stored = np.concatenate([by_element[at][escaped[at].view(bool)] for at in elements])
+        block, position = order.places(np.flatnonzero(escaped))
+        counts = np.bincount(block, minlength=order.blocks).astype(np.uint32)
+        stored = outliers[np.lexsort((position, block))]
         params |= {"escape": alphabet.escape, "outliers": outliers.size}
         parts["outliers"] = smallest(stored, Spec.of("U32", stored.size), env)
         parts["counts"] = smallest(counts, Spec.of("U32", counts.size), env)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 from wcodec.codecs.base import Env, Expected
 from wcodec.codecs.params import uint
-from wcodec.codecs.random.fills import LARGEST, SMALLEST, Fill, check_float, check_key, real, real_bits, write
+from wcodec.codecs.random.fills import LARGEST, SMALLEST, Fill, check_float, check_key, real, real_bits
 from wcodec.coding.numbers import LOSSY
 from wcodec.coding.philox import KINDS
 from wcodec.errors import Corrupt
@@ -44,7 +43,7 @@ class Philox(Fill):
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
         p = section.params
         scale, decay = real(p["scale"]), real(p.get("decay", ONE))
-        write(spec, env, out, partial(env.backend.philox_fill, p["seed"], p["id"], p["stream"], p["kind"], scale, decay, start))
+        env.backend.philox_fill(p["seed"], p["id"], p["stream"], p["kind"], scale, decay, start, spec.dtype, out)
 
     def wire(self, **options: Any) -> dict[str, Any]:
         return _wire(**options)

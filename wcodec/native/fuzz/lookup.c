@@ -31,18 +31,18 @@ void try_gather(void) {
 void try_philox(void) {
   const wcodec_philox key = {any(), (uint32_t)any(), (uint32_t)any()};
   const uint64_t start = any() >> (1 + below(63)), count = below(9000), skip = count ? below((uint32_t)count) : 0;
-  const uint32_t threshold = (uint32_t)any();
+  const uint32_t threshold = (uint32_t)any(), kind = below(4), size = kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2;
   uint32_t *normal = get(4096 * 4);
-  float *x = get(count * 4), *y = get(count * 4);
+  uint8_t *x = get(count * size), *y = get(count * size);
   uint8_t *mask = get(count), *again = get(count);
   for (int i = 0; i < 4096; i++) normal[i] = 1 + below(1 << 24);
   const uint32_t *table = below(2) ? normal : NULL;
   for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
     wcodec_set_isa(isa);
-    wcodec_philox_fill(&key, table, 0.5f, 0.75f, start, count, isa ? y : x);
-    check(!isa || wcodec_same(x, y, count * 4), "random numbers");
-    wcodec_philox_fill(&key, table, 0.5f, 0.75f, start + skip, count - skip, y);
-    check(wcodec_same(x + skip, y, (count - skip) * 4), "a window of random numbers");
+    wcodec_philox_fill(&key, table, 0.5f, 0.75f, start, count, kind, isa ? y : x);
+    check(!isa || wcodec_same(x, y, count * size), "random numbers");
+    wcodec_philox_fill(&key, table, 0.5f, 0.75f, start + skip, count - skip, kind, y);
+    check(wcodec_same(x + skip * size, y, (count - skip) * size), "a window of random numbers");
     const uint64_t kept = wcodec_philox_draw(&key, threshold, start, count, isa ? again : mask);
     check(!isa || wcodec_same(mask, again, count), "draws");
     uint64_t sum = 0;

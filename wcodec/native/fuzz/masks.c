@@ -69,15 +69,17 @@ void try_gaps(void) {
 
 void try_join_tokens(void) {
   const uint32_t bytes = 1u << below(3), raw_bytes = below(3), bits = raw_bytes ? 1 + below(8 * raw_bytes) : 0, zero = below(2);
+  const uint32_t trellis = below(2);
   const uint32_t count = below(500), base = (uint32_t)(any() >> (32 + below(32)));
   uint8_t *tokens = get(count), *raw = get(count * raw_bytes), *out = get(count * bytes);
   fill(tokens, count);
   fill(raw, count * raw_bytes);
-  wcodec_join_tokens(tokens, raw_bytes ? raw : NULL, raw_bytes, count, base, zero, bits, bytes, out);
+  wcodec_join_tokens(tokens, raw_bytes ? raw : NULL, raw_bytes, count, base, zero, bits, trellis, bytes, out);
   for (uint32_t i = 0; i < count; i++) {
     uint32_t low = 0;
     memcpy(&low, raw + i * raw_bytes, raw_bytes);
-    const uint32_t value = (zero && !tokens[i] ? 0 : tokens[i] + base) << bits | (low & ((1u << bits) - 1));
+    const uint32_t k = (uint32_t)tokens[i] >> trellis, h = zero && !k ? 0 : k + base;
+    const uint32_t value = (h << bits | (low & ((1u << bits) - 1))) << trellis | (tokens[i] & trellis);
     check(!memcmp(out + i * bytes, &value, bytes), "values of tokens");
   }
   free(tokens);

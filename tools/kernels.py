@@ -1,0 +1,173 @@
+"""Compile the Triton kernels ahead of time, without a GPU, and write what they take to tools/results/kernels.md.
+
+``python tools/kernels.py [NAME …]`` does so for the kernels whose names begin so, and keeps the rows of the others; with --check it
+compares instead, prints the rows that differ, and fails if there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "tools/results/kernels.md"
+sys.path.insert(0, str(ROOT))
+os.environ.pop("TRITON_INTERPRET", None)  # an interpreted kernel cannot be compiled
+
+import triton  # noqa: E402
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+import wcodec.backends.triton as package  # noqa: E402
+from wcodec.backends.triton.launch import WARPS, Kernel  # noqa: E402
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+HEAD = f"""# What the kernels take
+
+Written by `tools/kernels.py` with Triton {triton.__version__}: compiled ahead of time for {WARPS} warps, without fusing
+operations on floats. No GPU has run them here.
+`loop`: instructions of the first innermost loop, for the decoder of 32 lanes that of four symbols per lane: 128 symbols of a block per warp
+(a wave of 64 decodes two blocks). `spills`: loads and stores of spilled registers; bytes of scratch memory on gfx942. `fma`: fused
+multiply-adds of floats, those that divisions are made of left out. `shared`: bytes a program has.
+
+| kernel | target | registers | spills | shared | instructions | loop | fma |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a compiled kernel takes."""
+
+    registers: int
+    spills: int
+    shared: int
+    instructions: int
+    loop: int
+    fma: int
+
+    def row(self, name: str, target: str) -> str:
+        loop = self.loop or "–"
+        return f"| {name} | {target} | {self.registers} | {self.spills} | {self.shared} | {self.instructions} | {loop} | {self.fma} |"
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of all modules of the backend."""
+    modules = [importlib.import_module(f"{package.__name__}.{its.name}") for its in pkgutil.iter_modules(package.__path__)]
+    return [kernel for module in modules for kernel in getattr(module, "KERNELS", ())]
+
+
+def compiled(kernel: Kernel, target: GPUTarget) -> Figures:
+    """Compile a kernel and look at its machine code."""
+    _, function, signature, constants = kernel
+    if "NB" in constants and target.warp_size == 64:  # one lane for every thread
+        constants = constants | {"NB": 2 * constants["NB"]}
+    pointers = [i for i, kind in enumerate(signature.values()) if kind.startswith("*")]
+    source = ASTSource(function, signature, constexprs=constants, attrs={(i,): [["tt.divisibility", 16]] for i in pointers})
+    made = triton.compile(source, target=target, options={"num_warps": WARPS, "enable_fp_fusion": False})
+    read = _nvidia if target.backend == "cuda" else _amd
+    return read(made)
+
+
+def _nvidia(made: triton.compiler.CompiledKernel) -> Figures:
+    code, usage = _dump(made.asm["cubin"])
+    divides = re.search(r"(div|sqrt|rcp)\.rn\.f", made.asm["ptx"])  # exact, and made of fused operations
+    fused = len(re.findall(r"\bfma\.", made.asm["ptx"])) + (0 if divides else sum(_fuses(text) for _, text in code))
+    registers = re.search(r"REG:(\d+)", usage)
+    assert registers is not None
+    spills = sum(bool(re.search(r"\b(STL|LDL)\b", text)) for _, text in code)
+    places = {at: i for i, (at, _) in enumerate(code)}
+    jumps = [(i, places[int(m.group(1), 16)]) for i, (_, text) in enumerate(code) if (m := re.search(r"\bBRA\b.*?(0x[0-9a-f]+)", text))]
+    return Figures(int(registers.group(1)), spills, made.metadata.shared, len(code), _loop(jumps, [text for _, text in code]), fused)
+
+
+def _loop(jumps: list[tuple[int, int]], code: list[str]) -> int:
+    """Return the instructions of the first loop that holds no other. jumps: places of jumps, and where they lead."""
+    loops = sorted((to, at) for at, to in jumps if to < at)
+    # What stands behind the end of a kernel and jumps back into it is no loop.
+    loops = [(to, at) for to, at in loops if not any(re.match(r"(@\S+ )?EXIT|s_endpgm", text) for text in code[to : at + 1])]
+    inner = [(to, at) for to, at in loops if not any(to <= a and b <= at for a, b in loops if (a, b) != (to, at))]
+    return inner[0][1] - inner[0][0] + 1 if inner else 0
+
+
+def _fuses(text: str) -> bool:
+    """Tell whether an instruction multiplies floats and adds; constants are sometimes made with one that multiplies by zero."""
+    return bool(re.search(r"\b(FFMA|DFMA|HFMA2)\b", text)) and "RZ, RZ" not in text
+
+
+def _dump(cubin: bytes) -> tuple[list[tuple[int, str]], str]:
+    """Return addresses and instructions, and the usage of resources."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        made = [subprocess.run([tool, flag, file.name], capture_output=True, text=True, check=True) for flag in ("-sass", "-res-usage")]
+    sass, usage = (run.stdout for run in made)
+    lines = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(.*?);", sass, re.MULTILINE)
+    code = [(int(at, 16), text) for at, text in lines]
+    while code and code[-1][1].split()[0] in ("NOP", "BRA"):  # what fills the last cache line
+        code.pop()
+    return code, usage
+
+
+def _amd(made: triton.compiler.CompiledKernel) -> Figures:
+    text = made.asm["amdgcn"]
+    code: list[str] = []
+    labels: dict[str, int] = {}
+    for line in text.splitlines():
+        if label := re.match(r"(\.\w+):", line):
+            labels[label.group(1)] = len(code)
+        elif re.match(r"\t(s|v|ds|global|flat|buffer|scratch)_\w+", line):
+            code.append(line.strip())
+    jumps = [(i, labels[m.group(1)]) for i, its in enumerate(code) if (m := re.match(r"s_c?branch\w*\s+(\.\w+)", its))]
+
+    def fact(name: str) -> int:
+        found = re.search(rf"{name}:?\s+(\d+)", text)
+        return int(found.group(1)) if found else 0
+
+    divides = re.search(r"v_div_|v_sqrt|v_rcp_", text)  # of integers too
+    fused = 0 if divides else sum(bool(re.match(r"v_(pk_)?(fma|mad_f|mac_f)", its)) for its in code)
+    return Figures(fact("; NumVgprs"), fact("; ScratchSize"), made.metadata.shared, len(code), _loop(jumps, code), fused)
+
+
+def key_of(row: str) -> tuple[str, ...]:
+    """Return kernel and target of a row."""
+    return tuple(cell.strip() for cell in row.split("|")[1:3])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="how the names of kernels begin; all when absent")
+    parser.add_argument("--check", action="store_true", help="compare, and print what differs")
+    options = parser.parse_args()
+    stored = {key_of(row): row for row in (RESULTS.read_text() if RESULTS.exists() else "").splitlines() if row.startswith("|")}
+    found: dict[tuple[str, ...], str] = {}
+    for kernel in kernels():
+        name, chosen = kernel[0], not options.names or kernel[0].startswith(tuple(options.names))
+        for target, machine in TARGETS.items():
+            if chosen:
+                found[name, target] = compiled(kernel, machine).row(name, target)
+            elif (name, target) in stored and not options.check:
+                found[name, target] = stored[name, target]
+    changed = [row for row in found.values() if row not in stored.values()]
+    if not options.check:
+        RESULTS.write_text(HEAD + "\n".join(found.values()) + "\n")
+    print("\n".join(changed))
+    return int(options.check and bool(changed or not found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,172 @@
+"""Decoding tokens, joined with planes or looked up in a codebook as they come, many sections in a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from wcodec.backends import Planes, Symbols
+from wcodec.backends.torch.calls import RULES
+from wcodec.backends.triton import rans_kernels as kernels
+from wcodec.backends.triton.launch import Kernel, Work, launch, variant
+from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
+from wcodec.coding.rans import Job
+from wcodec.types import U32
+
+UNUSED_TABLE = RULES["E-7"][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Rest planes that symbols are joined with. rest: the top one is packed bits where ``symbols`` says so."""
+
+    symbols: Symbols
+    split: Planes
+    rest: Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Centroids, of ``width`` elements each, that tokens number."""
+
+    centroids: torch.Tensor
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class RansCall:
+    """A window to decode: arguments of ``rans_decode``, what becomes of the tokens, and a flag word, int32 [1], on the device.
+
+    words, uint8; out: tokens, uint8, or elements. Flags: 1 E-6, 2 E-7, 4 CODEBOOK-2.
+    """
+
+    job: Job
+    lut: U32
+    states: U32
+    offsets: U32
+    words: torch.Tensor
+    out: torch.Tensor
+    status: torch.Tensor
+    then: Join | Gather | None = None
+
+
+def rans_decode_many(calls: Sequence[RansCall]) -> None:
+    """Decode windows into their ``out``, in one launch for each kind of context, order, lanes and use of the tokens.
+
+    Raises ValueError when arrays are not of the sizes that kernels rely on.
+    """
+    ready: list[tuple[RansCall, Fields, torch.Tensor]] = []
+    sent = Sent()
+    for call in calls:
+        _check(call)
+        if not call.job.order.count:
+            continue
+        if call.job.context.kind == "none" and not call.lut[0]:
+            call.status.bitwise_or_(UNUSED_TABLE)  # every symbol chose it
+            continue
+        words = call.words if call.words.data_ptr() % 2 == 0 else call.words.clone()
+        ready.append((call, _send(call, sent), words))
+    if not ready:
+        return
+    small = sent.to(ready[0][0].out.device)
+    kept = [trellises(call.job, small.device) for call, _, _ in ready]
+    work = []
+    for (call, fields, words), trellis in zip(ready, kept, strict=True):
+        fields = {name: int(small.data_ptr()) + at for name, at in fields.items()}
+        fields |= _settings(call) | {"WORDS": words.data_ptr(), "TRELLIS": trellis.data_ptr()}
+        work.append(Work(programs_of(call.job), row_of(call.job, fields, small), constants_of(call.job) | _constants(call)))
+    launch(kernels.rans_decode_kernel, work)
+
+
+def _check(call: RansCall) -> None:
+    order, words = call.job.order, call.words
+    count, width = order.count, 1
+    sound = call.states.size == order.blocks * order.lanes and call.offsets.size == order.blocks + 1
+    sound = sound and bool((call.offsets[1:] >= call.offsets[:-1]).all()) and 2 * int(call.offsets[-1]) <= words.numel()
+    sound = sound and call.lut.size >= call.job.context.tables << call.job.tables.precision
+    if isinstance(call.then, Join):
+        split, planes = call.then.split, list(call.then.rest)
+        sound = sound and len(planes) == split.count and call.out.element_size() * 8 == split.bits
+        if call.then.symbols.packed:
+            sound = sound and 8 * planes.pop().numel() >= count * (split.rest % 8) and split.rest % 8 > 0
+        sound = sound and all(plane.numel() == count for plane in planes)
+    elif isinstance(call.then, Gather):
+        width = call.then.width
+        sound = sound and call.then.centroids.dtype == call.out.dtype and call.then.centroids.numel() % width == 0
+    if not (sound and call.out.numel() == count * width and call.out.is_contiguous() and words.is_contiguous()):
+        raise ValueError("arrays of a token stream do not fit its job")
+
+
+def _send(call: RansCall, sent: Sent) -> Fields:
+    lut = call.lut
+    if isinstance(call.then, Join) and call.then.split.bits - call.then.split.rest <= 8:
+        lut = _symbols_in(lut, call.then.symbols)
+    fields = {"LUT": sent.add(lut), "STATES": sent.add(call.states), "OFFSETS": sent.add(call.offsets)}
+    return fields | send_context(call.job, sent)
+
+
+def _symbols_in(lut: U32, symbols: Symbols) -> U32:
+    """Put symbols of up to 8 bits in the place of tokens."""
+    token = lut >> np.uint32(24)
+    symbol = token + np.uint32(symbols.base & 0xFF) & np.uint32(0xFF)
+    if symbols.zero:
+        symbol[token == 0] = 0
+    found: U32 = lut & np.uint32(0xFFFFFF) | symbol << np.uint32(24)
+    return found
+
+
+def _settings(call: RansCall) -> Fields:
+    out, order, then = call.out, call.job.order, call.then
+    found = {"OUT": out.data_ptr(), "STATUS": call.status.data_ptr()}
+    aligned = [out]
+    if isinstance(then, Join):
+        found |= {"BASE": then.symbols.base % 2**16, "ZERO": then.symbols.zero}
+        found |= {f"PLANE{i}": plane.data_ptr() for i, plane in enumerate(then.rest)}
+        aligned += then.rest[:-1] if then.symbols.packed else then.rest
+        found["PACKED_SIZE"] = then.rest[-1].numel() if then.symbols.packed else 0
+    elif isinstance(then, Gather):
+        found |= {"CENTROIDS": then.centroids.data_ptr(), "WIDTH": then.width}
+        found["ENTRIES"] = then.centroids.numel() // then.width
+    whole = (order.block or order.cols % 4 == 0) and all(x.data_ptr() % 16 == 0 for x in aligned)
+    return found | {"WHOLE": int(whole)}
+
+
+def _constants(call: RansCall) -> dict[str, Any]:
+    found = {"HELD": held(call.job), "EPILOGUE": kernels.BYTES.value, "BITS": 8 * call.out.element_size()}
+    found |= {"REST_BITS": 0, "SIGN": 0, "IS_PACKED": False}
+    if isinstance(call.then, Join):
+        split, packed = call.then.split, call.then.symbols.packed
+        found |= {"EPILOGUE": kernels.JOIN.value, "REST_BITS": split.rest, "SIGN": split.sign, "IS_PACKED": packed}
+    elif isinstance(call.then, Gather):
+        found["EPILOGUE"] = (kernels.GATHER if call.then.width == 1 else kernels.GATHER_WIDE).value
+    return found
+
+
+def _variant(name: str, **constants: Any) -> Kernel:
+    usual = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4}
+    usual |= {"EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False}
+    return variant(f"rans decode, {name}", kernels.rans_decode_kernel, **usual | constants)
+
+
+KERNELS = [
+    _variant("tokens"),
+    _variant("tokens, tiles", TILED=True),
+    _variant("tokens, 4 lanes", W=4, NB=32),
+    _variant("tokens, 1 lane", W=1, NB=128),
+    _variant("classes", CONTEXT=kernels.CLASS.value),
+    _variant("classes, tiles", CONTEXT=kernels.CLASS.value, TILED=True),
+    _variant("trellis", CONTEXT=kernels.PARITY.value),
+    _variant("trellis, tiles", CONTEXT=kernels.PARITY.value, TILED=True),
+    _variant("trellis, wide tiles", CONTEXT=kernels.PARITY.value, TILED=True, HELD=False),
+    _variant("joined 8 bits, 3 packed", EPILOGUE=kernels.JOIN.value, REST_BITS=3, IS_PACKED=True),
+    _variant("joined 16 bits, rest 8", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=8, SIGN=1),
+    _variant("joined 16 bits, 7 packed", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=7, SIGN=2, IS_PACKED=True),
+    _variant("joined 32 bits, rest 24", EPILOGUE=kernels.JOIN.value, BITS=32, REST_BITS=24, SIGN=1),
+    _variant("joined 64 bits, rest 52", EPILOGUE=kernels.JOIN.value, BITS=64, REST_BITS=52),
+    _variant("centroids", EPILOGUE=kernels.GATHER.value, BITS=16),
+    _variant("wide centroids", EPILOGUE=kernels.GATHER_WIDE.value, BITS=16),
+]

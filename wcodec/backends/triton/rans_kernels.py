@@ -1,0 +1,319 @@
+"""rANS on a GPU: one warp decodes a block of 32 lanes (spec/gpu.md, spec/entropy.md).
+
+Every program takes NB blocks of one section. Where a section has fewer left, the spare rows of the tile repeat the program's first
+block: they store what that row stores, so nothing needs a mask for them. A block is a tile of ``high`` rows and ``wide`` columns of a
+matrix; in linear order it is one row. A *quad* is the next four symbols of every lane.
+"""
+# mypy: ignore-errors
+# The compiler of kernels does without types.
+
+import triton
+import triton.language as tl
+
+from wcodec.backends.triton.launch import flag, place
+
+(
+    PROGRAM, STATES, OFFSETS, WORDS, LUT, PRECISION, OUT, STATUS,
+    BLOCKS, COUNT, COLS, HIGH, WIDE, HEIGHT, ACROSS, WHOLE,
+    START, FIRST_ROW, MATRIX_COLS, CLASSES, ROWS, COLUMNS, MAP, TRELLIS, H0, H1,
+    BASE, ZERO, PACKED_SIZE, CENTROIDS, ENTRIES, WIDTH,
+    PLANE0, PLANE1, PLANE2, PLANE3, PLANE4, PLANE5, PLANE6, PLANE7,
+    TOKENS, CHOSEN, TABLES, COUNTS, ROOM, BEFORE, CAPACITY,
+) = map(tl.constexpr, range(47))  # fmt: skip
+"""What a row says of a section: addresses, sizes and settings."""
+FIELDS = tl.constexpr(48)
+
+NONE, CLASS, PARITY = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+"""Kinds of context: ``none``, ``classes``, ``trellis``."""
+BYTES, JOIN, GATHER, GATHER_WIDE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+"""What becomes of tokens: they are stored, joined with rest planes, looked up in a codebook of width 1 or of more."""
+UNENDED, UNUSED, UNKNOWN = flag("E-6"), flag("E-7"), flag("CODEBOOK-2")
+
+
+@triton.jit
+def address(section, field, kind: tl.constexpr):
+    """Return a field as a pointer."""
+    return tl.load(section + field).to(tl.pointer_type(kind))
+
+
+@triton.jit
+def popcount(v):
+    """Count the bits of uint32; compilers know this form and make one instruction of it."""
+    v = v - ((v >> 1) & 0x55555555)
+    v = (v & 0x33333333) + ((v >> 2) & 0x33333333)
+    v = (v + (v >> 4)) & 0x0F0F0F0F
+    return (v * 0x01010101) >> 24
+
+
+@triton.jit
+def side_by_side(a, b, c, d):
+    """Put the four symbols of every lane next to each other: [NB, W, 4]."""
+    return tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), [a.shape[0], a.shape[1], 4])
+
+
+@triton.jit
+def tiles(section, block, W: tl.constexpr, TILED: tl.constexpr):
+    """Return where blocks stand.
+
+    First element, first row and column, columns and rows of every block; the quads in which no lane of any block rests; the most
+    quads of any block; the quads of a row of a tile.
+    """
+    wide, count = tl.load(section + WIDE), tl.load(section + COUNT)
+    if TILED:
+        cols, high, across = tl.load(section + COLS), tl.load(section + HIGH), tl.load(section + ACROSS).to(tl.uint32)
+        band = block.to(tl.uint32) // across
+        top, left = band.to(tl.int64) * high, (block.to(tl.uint32) - band * across).to(tl.int64) * wide
+        columns, height, per_row = tl.minimum(cols - left, wide), tl.minimum(high, tl.load(section + HEIGHT) - top), wide // (4 * W)
+        first, whole, most = top * cols + left, tl.where(columns == wide, height, 0) * per_row, height * per_row
+    else:
+        first = block * wide
+        top, left, columns, per_row = first * 0, first, tl.minimum(count - first, wide), wide
+        height, whole, most = top + 1, columns // (4 * W), (columns + 4 * W - 1) // (4 * W)
+    whole = tl.min(whole.to(tl.int32), 0) * tl.load(section + WHOLE).to(tl.int32)
+    return first, top, left, columns.to(tl.int32), height.to(tl.int32), whole, tl.max(most.to(tl.int32), 0), per_row.to(tl.int32)
+
+
+@triton.jit
+def blocks_of(section, origin, NB: tl.constexpr):
+    """Return the numbers of a program's blocks; spare rows repeat the first."""
+    row = tl.arange(0, NB)
+    return (origin + tl.where(origin + row < tl.load(section + BLOCKS).to(tl.int32), row, 0)).to(tl.int64)
+
+
+@triton.jit
+def held_symbols(columns, height, piece, down, lane, W: tl.constexpr):
+    """Return how many of its four symbols every lane holds in a quad."""
+    return tl.where((down < height)[:, None], tl.minimum(tl.maximum(columns[:, None] - (piece * W + lane) * 4, 0), 4), 0)
+
+
+@triton.jit
+def next_quad(ahead, piece, down, row_skip, per_row, step: tl.constexpr, TILED: tl.constexpr):
+    """Go on by one quad. ahead: elements since the block's first, or fours of them; piece: quads before it in the row; down: rows above."""
+    ahead, piece = ahead + step, piece + 1
+    if TILED:
+        ends = piece == per_row
+        ahead, down = ahead + tl.where(ends, row_skip, 0), down + tl.where(ends, 1, 0)
+        piece = tl.where(ends, 0, piece)
+    return ahead, piece, down
+
+
+@triton.jit
+def context_of(section, CONTEXT: tl.constexpr):
+    """Read what choosing tables needs."""
+    if CONTEXT == CLASS:
+        rows, columns = address(section, ROWS, tl.uint8), address(section, COLUMNS, tl.uint8)
+        some_rows, some_columns = (tl.load(section + ROWS) != 0).to(tl.int32), (tl.load(section + COLUMNS) != 0).to(tl.int32)
+        return rows, some_rows, columns, some_columns, address(section, MAP, tl.uint8), tl.load(section + CLASSES).to(tl.int32)
+    else:
+        return tl.load(section + H0).to(tl.uint32), tl.load(section + H1).to(tl.uint32)
+
+
+@triton.jit
+def _class_of(context, row, col, held):
+    rows, some_rows, columns, some_columns, tables, classes = context
+    of_row = tl.load(rows + row, mask=held * some_rows > 0, other=0).to(tl.int32)
+    of_column = tl.load(columns + col, mask=held * some_columns > 0, other=0).to(tl.int32)
+    return tl.load(tables + (of_row * classes + of_column), mask=held > 0, other=0).to(tl.uint32)
+
+
+@triton.jit
+def _next_element(row, col, cols):
+    ends = col + 1 == cols
+    return tl.where(ends, row + 1, row), tl.where(ends, 0, col + 1)
+
+
+@triton.jit
+def tables_of_quad(context, row, col, cols, state, valid, CONTEXT: tl.constexpr):
+    """Return the tables of a quad's four symbols. row, col: of every lane's first; state: of its four trellises, a byte each."""
+    if CONTEXT == CLASS:
+        a = _class_of(context, row, col, (valid > 0).to(tl.int32))
+        row, col = _next_element(row, col, cols)
+        b = _class_of(context, row, col, (valid > 1).to(tl.int32))
+        row, col = _next_element(row, col, cols)
+        c = _class_of(context, row, col, (valid > 2).to(tl.int32))
+        row, col = _next_element(row, col, cols)
+        return a, b, c, _class_of(context, row, col, (valid > 3).to(tl.int32))
+    elif CONTEXT == PARITY:
+        return state & 1, (state >> 8) & 1, (state >> 16) & 1, (state >> 24) & 1
+    else:
+        return tl.zeros_like(state), tl.zeros_like(state), tl.zeros_like(state), tl.zeros_like(state)
+
+
+@triton.jit
+def next_states(context, state, a, b, c, d, valid):
+    """Step four trellises, a byte each, by the parities of four tokens, of which a lane holds the first ``valid``."""
+    h0, h1 = context
+    parities = (a & 1) | ((b & 1) << 8) | ((c & 1) << 16) | ((d & 1) << 24)
+    after = ((state >> 1) & 0x7F7F7F7F) ^ ((state & 0x01010101) * h0) ^ (parities * h1)
+    rest = tl.where(valid > 3, 0, tl.full(state.shape, 0xFFFFFFFF, tl.uint32) << (8 * valid).to(tl.uint32))
+    return (after & ~rest) | (state & rest)
+
+
+@triton.jit
+def _step(x, cursor, entry, words, end, precision, bit, below, valid):
+    """Leave the symbol of an entry; lanes whose state falls below 2^16 take the next words, in order of lanes."""
+    y = (entry & 0xFFF) * (x >> precision) + ((entry >> 12) & 0xFFF)
+    take = (y < 65536) & valid
+    ballot = tl.sum(tl.where(take, bit, 0), 1)  # every lane has a bit of its own
+    at = cursor[:, None] + popcount(ballot[:, None] & below).to(tl.int32)
+    word = tl.load(words + at, mask=take & (at < end[:, None]), other=0).to(tl.uint32)
+    return tl.where(valid, tl.where(take, (y << 16) | word, y), x), cursor + popcount(ballot).to(tl.int32)
+
+
+@triton.jit
+def _decode_quad(x, cursor, bad, lut, words, end, precision, bit, below, tables, valid, CONTEXT: tl.constexpr):
+    """Decode four symbols of every lane, of which it holds the first ``valid``."""
+    slots = (1 << precision) - 1
+    of_a, of_b, of_c, of_d = tables
+    a = tl.load(lut + ((of_a << precision) | (x & slots)))
+    x, cursor = _step(x, cursor, a, words, end, precision, bit, below, valid > 0)
+    b = tl.load(lut + ((of_b << precision) | (x & slots)))
+    x, cursor = _step(x, cursor, b, words, end, precision, bit, below, valid > 1)
+    c = tl.load(lut + ((of_c << precision) | (x & slots)))
+    x, cursor = _step(x, cursor, c, words, end, precision, bit, below, valid > 2)
+    d = tl.load(lut + ((of_d << precision) | (x & slots)))
+    x, cursor = _step(x, cursor, d, words, end, precision, bit, below, valid > 3)
+    if CONTEXT != NONE:  # whether an only table is unused, the host sees
+        bad |= ((a == 0) & (valid > 0)) | ((b == 0) & (valid > 1)) | ((c == 0) & (valid > 2)) | ((d == 0) & (valid > 3))
+    return x, cursor, bad, a >> 24, b >> 24, c >> 24, d >> 24
+
+
+@triton.jit
+def epilogue_of(section, kind: tl.constexpr, EPILOGUE: tl.constexpr, REST_BITS: tl.constexpr, ALIGN: tl.constexpr):
+    """Read what storing tokens needs."""
+    if EPILOGUE == JOIN:
+        planes = ()
+        for i in tl.static_range((REST_BITS + 7) // 8):
+            planes += (tl.multiple_of(address(section, PLANE0 + i, tl.uint8), ALIGN),)
+        return tl.load(section + BASE).to(tl.uint32), tl.load(section + ZERO) != 0, tl.load(section + PACKED_SIZE), planes
+    else:
+        entries = tl.load(section + ENTRIES)
+        return address(section, CENTROIDS, kind), tl.minimum(entries, 256).to(tl.uint32), tl.load(section + WIDTH)
+
+
+@triton.jit
+def _joined(epilogue, token, element, mask, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr):
+    """Join symbols with rest planes (spec/codecs/planes.md)."""
+    base, zero, packed_size, planes = epilogue
+    kind: tl.constexpr = tl.uint64 if BITS == 64 else tl.uint32
+    symbol = token.to(kind)
+    if BITS - REST_BITS > 8:  # narrower ones stand in the look-up in place of tokens
+        symbol = tl.where((token == 0) & zero, 0, (token + base) & 0xFFFF).to(kind)
+    low = tl.zeros_like(symbol)
+    whole: tl.constexpr = REST_BITS // 8 if IS_PACKED else (REST_BITS + 7) // 8
+    for i in tl.static_range(whole):
+        low |= tl.load(planes[i] + element, mask=mask, other=0).to(kind) << (8 * i)
+    if IS_PACKED:
+        width: tl.constexpr = REST_BITS % 8
+        bit = element * width
+        at = bit >> 3
+        pair = tl.load(planes[whole] + at, mask=mask & (at < packed_size), other=0).to(tl.uint32)
+        pair |= tl.load(planes[whole] + at + 1, mask=mask & (at + 1 < packed_size), other=0).to(tl.uint32) << 8
+        low |= ((pair >> (bit & 7).to(tl.uint32)) & ((1 << width) - 1)).to(kind) << (8 * whole)
+    if REST_BITS > 0:
+        low &= (1 << REST_BITS) - 1
+    if SIGN == 2:
+        return ((symbol >> 1) << REST_BITS) | low | ((symbol & 1) << (BITS - 1))
+    v = (symbol << REST_BITS) | low
+    if SIGN == 1:
+        v = ((v >> 1) & ((1 << (BITS - 1)) - 1)) | ((v & 1) << (BITS - 1))
+    return v
+
+
+@triton.jit
+def _store(
+    epilogue, out, a, b, c, d, element, valid, mask, missing,
+    EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr,
+):  # fmt: skip
+    """Store a quad. element: of every symbol, [NB, W, 4]. Returns ``missing``, with lanes added whose token numbers no centroid."""
+    kind: tl.constexpr = out.dtype.element_ty
+    if EPILOGUE == BYTES:
+        tl.store(out + element, side_by_side(a, b, c, d).to(kind), mask=mask)
+    elif EPILOGUE == JOIN:
+        value = _joined(epilogue, side_by_side(a, b, c, d), element, mask, BITS, REST_BITS, SIGN, IS_PACKED)
+        tl.store(out + element, value.to(kind), mask=mask)
+    else:
+        centroids, entries, width = epilogue
+        missing |= ((a >= entries) & (valid > 0)) | ((b >= entries) & (valid > 1))
+        missing |= ((c >= entries) & (valid > 2)) | ((d >= entries) & (valid > 3))
+        if EPILOGUE == GATHER:
+            a, b = tl.load(centroids + a, mask=a < entries, other=0), tl.load(centroids + b, mask=b < entries, other=0)
+            c, d = tl.load(centroids + c, mask=c < entries, other=0), tl.load(centroids + d, mask=d < entries, other=0)
+            tl.store(out + element, side_by_side(a, b, c, d), mask=mask)
+        else:
+            token = side_by_side(a, b, c, d)
+            for k in range(width):
+                value = tl.load(centroids + token.to(tl.int64) * width + k, mask=token < entries, other=0)
+                tl.store(out + element * width + k, value, mask=mask)
+    return missing
+
+
+@triton.jit
+def rans_decode_kernel(
+    rows, sections,
+    CONTEXT: tl.constexpr, TILED: tl.constexpr, HELD: tl.constexpr, W: tl.constexpr, NB: tl.constexpr,
+    EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Decode NB blocks of a section.
+
+    HELD: every lane has four trellises, which stay in registers; else they stand in memory from one row to the next.
+    """
+    section, number = place(rows, sections, FIELDS)
+    origin = number.to(tl.int32) * NB
+    block, lane = blocks_of(section, origin, NB), tl.arange(0, W)[None, :]
+    kind: tl.constexpr = tl.uint64 if BITS == 64 else tl.uint32 if BITS == 32 else tl.uint16 if BITS == 16 else tl.uint8
+    out = tl.multiple_of(address(section, OUT, kind), ALIGN)
+    lut, precision = address(section, LUT, tl.uint32), tl.load(section + PRECISION).to(tl.uint32)
+    context, epilogue = context_of(section, CONTEXT), epilogue_of(section, kind, EPILOGUE, REST_BITS, ALIGN)
+
+    x = tl.load(address(section, STATES, tl.uint32) + block[:, None] * W + lane)
+    offsets = address(section, OFFSETS, tl.uint32) + block
+    begin = tl.load(offsets)
+    end = (tl.load(offsets + 1) - begin).to(tl.int32)  # at most as many words as symbols, 2^17
+    words, cursor = (address(section, WORDS, tl.uint16) + begin.to(tl.int64))[:, None], tl.zeros([NB], tl.int32)
+    bit = tl.full([NB, W], 1, tl.uint32) << lane.to(tl.uint32)
+    below = bit - 1
+
+    first, top, left, columns, height, whole, most, per_row = tiles(section, block, W, TILED)
+    cols, start = tl.load(section + MATRIX_COLS), tl.load(section + START)
+    if TILED:
+        row, col = (tl.load(section + FIRST_ROW) + top)[:, None], left[:, None] + 4 * lane
+    elif CONTEXT == CLASS:
+        row, col = (start + first[:, None] + 4 * lane) // cols, (start + first[:, None] + 4 * lane) % cols
+        row_step, col_step = 4 * W // cols, 4 * W % cols
+    else:
+        row, col = first[:, None], first[:, None]
+    kept = address(section, TRELLIS, tl.uint32) + ((origin + tl.arange(0, NB))[:, None] * per_row).to(tl.int64) * W + lane
+    state, bad, missing = tl.zeros([NB, W], tl.uint32), tl.zeros([NB, W], tl.int1), tl.zeros([NB, W], tl.int1)
+    j, piece, down, ahead = tl.arange(0, 4)[None, None, :], 0, 0, tl.zeros([], tl.int64)
+    for every in tl.static_range(4, 0, -3):  # quads in which no lane rests, counting elements in fours; then the others, one by one
+        row_skip = (tl.load(section + COLS) - tl.load(section + WIDE)) // every
+        base = first // every
+        for _ in range(0 if every == 4 else whole, whole if every == 4 else most):
+            if every == 4:
+                valid, mask = tl.full([NB, W], 4, tl.int32), tl.full([NB, W, 4], 1, tl.int1)
+            else:
+                valid = held_symbols(columns, height, piece, down, lane, W)
+                mask = j < valid[:, :, None]
+            if CONTEXT == PARITY and not HELD:
+                state = tl.load(kept + piece * W, mask=(tl.zeros([NB, W], tl.int32) + down) > 0, other=0)
+            if TILED:
+                tables = tables_of_quad(context, row + down, col + 4 * W * piece, cols, state, valid, CONTEXT)
+            else:
+                tables = tables_of_quad(context, row, col, cols, state, valid, CONTEXT)
+            x, cursor, bad, a, b, c, d = _decode_quad(x, cursor, bad, lut, words, end, precision, bit, below, tables, valid, CONTEXT)
+            element = every * (base + ahead)[:, None, None] + (4 * lane[:, :, None] + j)
+            missing = _store(epilogue, out, a, b, c, d, element, valid, mask, missing, EPILOGUE, BITS, REST_BITS, SIGN, IS_PACKED)
+            if CONTEXT == PARITY:
+                state = next_states(context, state, a, b, c, d, valid)
+                if not HELD:
+                    tl.store(kept + piece * W, state)
+                    tl.debug_barrier()
+            if CONTEXT == CLASS and not TILED:
+                row, col = row + row_step, col + col_step
+                row, col = tl.where(col >= cols, row + 1, row), tl.where(col >= cols, col - cols, col)
+            ahead, piece, down = next_quad(ahead, piece, down, row_skip, per_row, 4 * W // every, TILED)
+        ahead *= every
+    wrong = tl.where((x == 65536) & (cursor == end)[:, None], 0, UNENDED) | tl.where(bad, UNUSED, 0) | tl.where(missing, UNKNOWN, 0)
+    status = address(section, STATUS, tl.int32)
+    tl.atomic_or(status + tl.zeros([NB, W], tl.int32), wrong, mask=wrong != 0)
