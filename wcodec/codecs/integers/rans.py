@@ -183,24 +183,14 @@ class Rans(Codec):
         """Return the escaped values of a window in element order. Raises Corrupt [RANS-3]."""
         before = section.memo["head"].escapes
         low, high = first * w.order.blocks_per_unit, last * w.order.blocks_per_unit
-        order, escaped = w.order.window(first, last), w.alphabet.escapes(found)
-        if w.order.block:  # then a block is a run of elements
-            where = np.flatnonzero(escaped.view(bool)) // w.order.block
-            elements, counts = [], np.bincount(where, minlength=order.blocks).astype(np.uint32)
-        else:
-            elements = [order.elements(b)[1] for b in range(order.blocks)]
-            counts = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
-        if not np.array_equal(counts, np.diff(before[low : high + 1])):
+        order, escaped = w.order.window(first, last), np.flatnonzero(w.alphabet.escapes(found).view(bool))
+        block, position = order.places(escaped)
+        if not np.array_equal(np.bincount(block, minlength=order.blocks), np.diff(before[low : high + 1])):
             raise Corrupt("a block does not hold its count of escapes", rule="RANS-3")
-        values: U32 = np.empty(int(counts.sum()), np.uint32)
-        base.decode(section.parts["outliers"], Spec.of("U32", w.outliers), env, int(before[low]), int(before[high]), values)
-        if w.order.block:
-            return values
-        spread = np.empty(found.size, np.uint32)
-        places = np.concatenate([at[escaped[at].view(bool)] for at in elements]) if elements else np.empty(0, np.intp)
-        spread[places.astype(np.intp)] = values
-        found_values: U32 = spread[escaped.view(bool)]
-        return found_values
+        stored, values = np.empty((2, escaped.size), np.uint32)
+        base.decode(section.parts["outliers"], Spec.of("U32", w.outliers), env, int(before[low]), int(before[high]), stored)
+        values[np.lexsort((position, block))] = stored
+        return values
 
     @contextmanager
     def window(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> Iterator[tuple[Job, U32, U32, U32, U8]]:
