@@ -147,6 +147,39 @@ def uniform(
     return _made("uniform", Spec(DTYPES[dtype], its.spec.shape), params, {"symbols": its, "steps": step})
 
 
+def trellis(
+    symbols: Child,
+    step: float,
+    *,
+    zero: int,
+    dtype: str = "F32",
+    states: int = 32,
+    tile: tuple[int, int] | None = None,
+    rows: Child | None = None,
+    columns: Child | None = None,
+    points: Sequence[int] = (),
+) -> Coded:
+    """Store step · k, k = 2 · (symbol − zero) + z0; parities of symbols drive the trellis that chooses z0 (spec/codecs/trellis.md).
+
+    symbols: unsigned integers whose parities follow the trellises of ``states`` states, one for every column of tiles (R, C), or of rows
+    of 128 in linear order; or a ``rans`` of them. rows, columns: U8 codes of factors of the step. points: in 256ths of a step.
+    """
+    if not isinstance(symbols, Coded | Resource):
+        array = np.asarray(symbols)
+        kind = np.uint8 if not array.size or int(array.max()) < 256 else np.uint16
+        order = {} if tile is None else {"tile": tile}
+        bits = max(0, int(array.max(initial=0)).bit_length() - 8)
+        symbols = encoded("rans", array.astype(kind), trellis=states.bit_length() - 1, bits=bits, **order)
+    its = _child(symbols)
+    params: dict[str, Any] = {"zero": zero, "step": int(np.float32(step).view(np.uint32))}
+    params |= ({"wide": True} if its.spec.dtype.name == "U16" else {}) | ({"points": list(points)} if points else {})
+    parts = {"symbols": its}
+    for name, codes in (("rows", rows), ("columns", columns)):
+        if codes is not None:
+            params[name], parts[name] = True, _child(codes, "U8")
+    return _made("trellis", Spec(DTYPES[dtype], its.spec.shape), params, parts)
+
+
 def sum(layers: Sequence[Child], *, dtype: str = "F32") -> Coded:
     """Add float32 layers in order; a reader may stop after any (spec/codecs/sum.md)."""
     from wcodec.codecs.base import exact

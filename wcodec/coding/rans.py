@@ -253,7 +253,7 @@ def decode(job: Job, states: U32, offsets: U32, words: U8, out: U8) -> None:
     trellis = np.zeros((job.order.blocks, _trimmed(job.order).width), np.uint32)
     bad = False
     for element, valid, column in _walk(job.order):
-        table = job.context.of(element.astype(np.uint64) + np.uint64(job.start), job.order.cols).astype(np.uint32)
+        table: Array = job.context.of(element.astype(np.uint64) + np.uint64(job.start), job.order.cols).astype(np.uint32)
         if job.context.kind == "trellis":
             table = table << np.uint32(1) | trellis[:, column] & 1
         entry = lut[table << np.uint32(precision) | (x & mask)]

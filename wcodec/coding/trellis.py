@@ -38,7 +38,8 @@ def code(factor: npt.NDArray[Any]) -> U8:
     """Return the codes of the nearest factors, on a logarithmic scale; those of 0 and of infinity are the first and the last."""
     with np.errstate(divide="ignore"):
         nearest = np.rint(16 * np.log2(factor)) + UNITY
-    return np.clip(nearest, 0, 255).astype(np.uint8)
+    codes: U8 = np.clip(nearest, 0, 255).astype(np.uint8)
+    return codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Lattice:
         found = size.astype(np.float32)
         small = (size > 0) & (size <= self.points.size)
         found[small] = self.points[size[small] - 1]
-        return np.where(k < 0, -found, found)
+        signed: F32 = np.where(k < 0, -found, found)
+        return signed
 
 
 def dequantise(lattice: Lattice, start: int, cols: int, symbols: UInts, z0: U8, out: F32) -> None:

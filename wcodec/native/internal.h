@@ -91,6 +91,7 @@ typedef struct {
   const uint32_t *lut;
   uint32_t precision, context;
   uint8_t h0, h1;
+  int used; /* all tables are: with a trellis, nothing else is looked out for */
 } wk_model;
 
 /* Make the next vector group safe: called when s->at > s->limit. */
@@ -137,10 +138,23 @@ void wk_open_book(wk_book *book, const void *centroids, uint32_t count, uint32_t
 
 /* ---- Trellises --------------------------------------------------------------------------------------------------- */
 
-/* Write what n symbols of `bytes` bytes from element `at` of the window on stand for; z0: of each. In the float mode that
- * wk_exact_mode sets. */
-void wk_dequantise(const wcodec_lattice *lattice, const wcodec_job *job, uint64_t at, const void *symbols,
-                   uint32_t bytes, const uint8_t *z0, uint64_t n, void *out);
+/* A lattice as dequantising needs it. magnitude: in place of |k| up to 64. value: of k = 2 * (u - zero) + z0, for symbols u
+ * of one byte, at 2 * u + z0. */
+typedef struct wk_lattice {
+  const wk_f32 *rows, *columns;
+  uint64_t cols;
+  uint32_t n_points, each, zero, kind;
+  wk_f32 magnitude[65], value[512];
+} wk_lattice;
+
+void wk_open_lattice(wk_lattice *l, const wcodec_lattice *lattice, const wcodec_job *job);
+
+/* Write what n symbols of `bytes` bytes stand for, the first one being in a row of the window and a column of the matrix;
+ * z0: of each. In the float mode that wk_exact_mode sets. */
+void wk_dequantise(const wk_lattice *l, uint64_t row, uint64_t column, const void *symbols, uint32_t bytes,
+                   const uint8_t *z0, uint64_t n, uint8_t *out);
+
+WK_INLINE uint32_t wk_float_size(uint32_t kind) { return kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2; }
 
 /* Callers may run with subnormal numbers flushed to zero, or another rounding. Returns what wk_restore_mode takes. */
 uint64_t wk_exact_mode(void);
@@ -181,9 +195,9 @@ typedef struct {
                    uint32_t bytes, void *out);
   void (*round)(const wk_f32 *x, uint64_t count, uint32_t kind, void *out);
   int (*add)(wk_f32 *total, const wk_f32 *part, uint64_t count);
-  /* Values of n symbols of a row; columns: factors of their columns, NULL: none. points: from that of 0 on. */
-  void (*lattice)(const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n, int32_t zero, const wk_f32 *points,
-                  uint32_t n_points, float step, const wk_f32 *columns, wk_f32 *out);
+  /* Values of n symbols of a row; columns: factors of their columns, NULL: none. */
+  void (*lattice)(const wk_lattice *l, const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n,
+                  float step, const wk_f32 *columns, wk_f32 *out);
 } wk_floats;
 
 /* Kernels of an instruction set. */
@@ -220,6 +234,9 @@ typedef struct {
   uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
   const wk_floats *floats;
   const wk_search *search; /* by v */
+  /* Values of n symbols of one byte and of a row, rounded to l->kind. Returns how many of them it has written. NULL: none. */
+  uint64_t (*dequantise)(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
+                         const wk_f32 *columns, void *out);
 } wk_kernels;
 
 const wk_kernels *wk_current(void);
@@ -263,6 +280,10 @@ void wk_bytes_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+uint64_t wk_dequantise_avx2(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
+                            const wk_f32 *columns, void *out);
+uint64_t wk_dequantise_avx512(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
+                              const wk_f32 *columns, void *out);
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 uint64_t wk_take_apart_vbmi(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,

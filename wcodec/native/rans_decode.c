@@ -13,18 +13,18 @@ typedef struct {
   const uint32_t *states, *offsets;
   const uint8_t *words;
   uint64_t n_words;
-  uint8_t *trellis; /* [2][trellises] */
+  uint8_t *trellis; /* [WK_FLIGHT][trellises] */
   uint8_t *out;
   /* At most one of the three; without, tokens are the result. */
   const wcodec_split *split;
   const wk_book *book;
-  const wcodec_lattice *lattice;
+  const wk_lattice *lattice;
   const uint8_t *const *rest;
   int past; /* outputs go past the caches */
 } call;
 
 uint64_t wcodec_decode_scratch(const wcodec_job *job) {
-  return job->context == WCODEC_TRELLIS ? 2 * (uint64_t)wk_trellises(job) : 0;
+  return job->context == WCODEC_TRELLIS ? WK_FLIGHT * (uint64_t)wk_trellises(job) : 0;
 }
 
 void wk_refill(wk_stream *s) {
@@ -72,14 +72,15 @@ static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) 
   c->kernels->join(split, tokens, 1, rest, n, c->past, c->out + at * split->bytes);
 }
 
-/* Turn n tokens into elements from `at` of the window on; tables: z0 of each, with a trellis. */
-static void finish(const call *c, uint64_t at, const uint8_t *tokens, const uint8_t *tables, uint64_t n) {
+/* Turn n tokens of a row into elements from `at` of the window on; tables: z0 of each, with a trellis. */
+static void finish(const call *c, uint64_t at, uint64_t row, uint64_t column, const uint8_t *tokens, const uint8_t *tables,
+                   uint64_t n) {
   if (c->split)
     join(c, at, tokens, n);
   else if (c->book)
     c->kernels->gather(c->book, tokens, 1, n, c->past, c->out + at * c->book->bytes);
   else if (c->lattice)
-    wk_dequantise(c->lattice, c->job, at, tokens, 1, tables, n, c->out);
+    wk_dequantise(c->lattice, row, column, tokens, 1, tables, n, c->out + at * wk_float_size(c->lattice->kind));
   else
     memcpy(c->out + at, tokens, n);
 }
@@ -98,26 +99,29 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
   const int finishing = c->split || c->book || c->lattice;
   const uint64_t chunk = finishing || context != WCODEC_NONE ? WK_CHUNK : last;
   _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
-  _Alignas(WK_LINE) uint8_t tables[2][WK_CHUNK];
-  uint32_t first[2][GROUPS];
+  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
+  uint32_t first[WK_FLIGHT][GROUPS];
   for (; col < last; col += chunk) {
     const uint64_t n = last - col < chunk ? last - col : chunk, whole = vector ? n / WK_GROUP : 0;
     for (int i = 0; i < k; i++) {
       const uint64_t at = element[i] + row * job->cols + col;
       s[i].token = finishing ? tokens[i] : c->out + at;
-      s[i].table = tables[i % 2];
+      s[i].table = tables[i];
       if (context == WCODEC_CLASSES) wk_classes(job, at, n, tables[i]);
       if (context == WCODEC_TRELLIS) {
         s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
         s[i].width = trellises;
-        s[i].first = first[i % 2];
-        first_tables(job, at, GROUPS, first[i % 2]);
+        s[i].first = first[i];
+        first_tables(job, at, GROUPS, first[i]);
       }
     }
     if (whole) c->kernels->decode(s, k, &c->model, whole);
     for (int i = 0; i < k; i++) {
       if (n > whole * WK_GROUP) wk_decode_scalar(&s[i], &c->model, job->lanes, n - whole * WK_GROUP);
-      if (finishing) finish(c, element[i] + row * job->cols + col, tokens[i], tables[i % 2], n);
+      if (!finishing) continue;
+      const uint64_t at = element[i] + row * job->cols + col, cols = c->lattice ? job->cols : 1;
+      const uint64_t place = job->start % cols + at;
+      finish(c, at, place / cols, place % cols, tokens[i], tables[i], n);
     }
   }
 }
@@ -126,9 +130,9 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
 static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, int k, uint32_t row, uint32_t rows,
                         uint32_t cols) {
   const uint32_t trellises = wk_trellises(c->job), across = cols / WK_GROUP;
-  _Alignas(WK_LINE) uint8_t tokens[2][WK_CHUNK];
-  _Alignas(WK_LINE) uint8_t tables[2][WK_CHUNK];
-  uint32_t first[2][GROUPS];
+  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
+  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
+  uint32_t first[WK_FLIGHT][GROUPS];
   for (int i = 0; i < k; i++) {
     s[i].token = tokens[i];
     s[i].table = tables[i];
@@ -139,9 +143,11 @@ static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, in
       first_tables(c->job, element[i] + (row + r) * c->job->cols, across, first[i] + r * across);
   }
   c->kernels->decode(s, k, &c->model, (uint64_t)rows * across);
-  for (int i = 0; i < k; i++)
+  for (int i = 0; i < k; i++) {
+    const uint64_t at = element[i] + row * c->job->cols, top = at / c->job->cols, column = at % c->job->cols;
     for (uint32_t r = 0; r < rows; r++)
-      finish(c, element[i] + (row + r) * c->job->cols, tokens[i] + r * cols, tables[i] + r * cols, cols);
+      finish(c, at + r * c->job->cols, top + r, column, tokens[i] + r * cols, tables[i] + r * cols, cols);
+  }
 }
 
 /* Decode k blocks with one number of rows, from `block` on. Returns the rules broken by each, in found. */
@@ -191,7 +197,11 @@ static int decode(const call *c) {
     if (vector && block + 1 < blocks) { /* blocks in flight hide each other's latencies */
       wk_shape a = wk_shape_of(job, block), b = wk_shape_of(job, block + 1);
       k += a.rows == b.rows && (job->block || a.cols == b.cols);
-      if (c->kernels->flight == 4 && job->block && job->context == WCODEC_NONE && block + 3 < blocks) k = 4;
+      if (c->kernels->flight == 4 && k == 2 && job->context != WCODEC_CLASSES && block + 3 < blocks) {
+        const wk_shape last = wk_shape_of(job, block + 3);
+        /* Tiles in a row, the last one as wide as the others. */
+        if (job->block || (last.rows == a.rows && last.cols == a.cols && wk_shape_of(job, block + 2).cols == a.cols)) k = 4;
+      }
     }
     decode_blocks(c, block, k, vector, found);
     for (int i = 0; i < k; i++) {
@@ -216,9 +226,11 @@ static int decode_to(call *c, uint32_t bytes, void *out) {
 static call make_call(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
                       const uint8_t *words, uint64_t n_words, uint8_t *scratch) {
   const uint8_t *h = wk_polynomials[job->context == WCODEC_TRELLIS ? job->trellis : 0];
+  int used = 1;
+  for (uint32_t t = 0; t < job->tables; t++) used &= ((const wk_u32 *)lut)[(size_t)t << job->precision] != 0;
   const call c = {.job = job,
                   .kernels = wk_current(),
-                  .model = {lut, job->precision, job->context, h[0], h[1]},
+                  .model = {lut, job->precision, job->context, h[0], h[1], used},
                   .states = states,
                   .offsets = offsets,
                   .words = words,
@@ -257,7 +269,9 @@ int wcodec_trellis_decode(const wcodec_job *job, const uint32_t *lut, const uint
                           const uint8_t *words, uint64_t n_words, uint8_t *scratch, const wcodec_lattice *lattice,
                           void *out) {
   call c = make_call(job, lut, states, offsets, words, n_words, scratch);
-  c.lattice = lattice;
+  wk_lattice its;
+  wk_open_lattice(&its, lattice, job);
+  c.lattice = &its;
   c.out = out;
   const uint64_t mode = wk_exact_mode();
   const int rules = decode(&c);

@@ -110,37 +110,41 @@ static int add_any(wk_f32 *total, const wk_f32 *part, uint64_t count) {
   return most >= 0x7F800000;
 }
 
-/* Symbols of trellis.md; points: whether there are any, columns: whether they have factors. */
-WK_INLINE void lattice_run(const void *symbols, const int bytes, const uint8_t *z0, uint64_t n, int32_t zero,
-                           const int with_points, const wk_f32 *points, uint32_t n_points, float step,
-                           const int with_columns, const wk_f32 *columns, wk_f32 *out) {
+/* Symbols of trellis.md, of one or two bytes; columns: whether they have factors. The loops have no branches. */
+WK_INLINE void lattice_run(const wk_lattice *l, const void *symbols, const int bytes, const uint8_t *z0, uint64_t n,
+                           float step, const int with_columns, const wk_f32 *columns, wk_f32 *out) {
   for (uint64_t i = 0; i < n; i++) {
-    const int32_t u = bytes == 1 ? ((const uint8_t *)symbols)[i] : ((const wk_u16 *)symbols)[i];
-    const int32_t k = 2 * (u - zero) + z0[i];
-    float m = (float)k;
-    if (with_points) {
-      const uint32_t size = (uint32_t)(k < 0 ? -k : k), near = size <= n_points;
-      const float point = points[near ? size : 0];
-      m = near ? (k < 0 ? -point : point) : m;
+    const uint32_t u = bytes == 1 ? ((const uint8_t *)symbols)[i] : ((const wk_u16 *)symbols)[i];
+    float m;
+    if (bytes == 1) {
+      m = l->value[2 * u + z0[i]];
+    } else {
+      const int32_t k = 2 * ((int32_t)u - (int32_t)l->zero) + z0[i];
+      const uint32_t size = (uint32_t)(k < 0 ? -k : k), near = 0u - (size < 65);
+      const uint32_t point = wk_bits(l->magnitude[size & near & 127]), far = wk_bits((float)size);
+      m = wk_float(((point & near) | (far & ~near)) | ((uint32_t)k & 0x80000000u));
     }
     out[i] = (with_columns ? step * columns[i] : step) * m;
   }
 }
 
-static void lattice_any(const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n, int32_t zero,
-                        const wk_f32 *points, uint32_t n_points, float step, const wk_f32 *columns, wk_f32 *out) {
-#define RUN(b, p, c) lattice_run(symbols, b, z0, n, zero, p, points, n_points, step, c, columns, out)
-  if (bytes == 1 && !n_points) {
-    if (columns) RUN(1, 0, 1);
-    else RUN(1, 0, 0);
-  } else if (bytes == 1) {
-    if (columns) RUN(1, 1, 1);
-    else RUN(1, 1, 0);
-  } else {
-    if (columns) RUN(2, 1, 1);
-    else RUN(2, 1, 0);
+/* Without points, of one byte. */
+WK_INLINE void plain_run(const uint8_t *symbols, const uint8_t *z0, uint64_t n, int32_t zero, float step,
+                         const int with_columns, const wk_f32 *columns, wk_f32 *out) {
+  for (uint64_t i = 0; i < n; i++) {
+    const float m = (float)(2 * ((int32_t)symbols[i] - zero) + z0[i]);
+    out[i] = (with_columns ? step * columns[i] : step) * m;
   }
-#undef RUN
+}
+
+static void lattice_any(const wk_lattice *l, const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n, float step,
+                        const wk_f32 *columns, wk_f32 *out) {
+  if (bytes == 2 && columns) lattice_run(l, symbols, 2, z0, n, step, 1, columns, out);
+  else if (bytes == 2) lattice_run(l, symbols, 2, z0, n, step, 0, columns, out);
+  else if (l->n_points && columns) lattice_run(l, symbols, 1, z0, n, step, 1, columns, out);
+  else if (l->n_points) lattice_run(l, symbols, 1, z0, n, step, 0, columns, out);
+  else if (columns) plain_run((const uint8_t *)symbols, z0, n, (int32_t)l->zero, step, 1, columns, out);
+  else plain_run((const uint8_t *)symbols, z0, n, (int32_t)l->zero, step, 0, columns, out);
 }
 
 #define WK_FLOATS_OF(isa) \

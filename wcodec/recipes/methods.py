@@ -10,10 +10,12 @@ from wcodec.recipes.dropback import DropBack
 from wcodec.recipes.joint_rank_k import JointRankK
 from wcodec.recipes.mpo import Mpo
 from wcodec.recipes.pruned import GatherScatter, NofM, Pruned
+from wcodec.recipes.trellis import Trellis
 from wcodec.recipes.wfn import WFN
 
 OWN: tuple[type[Method], ...] = (
     Lossless,
+    Trellis,
     *(WFN, GWK, BinQuant, PQ),  # codebooks
     *(DropBack, Pruned, NofM, GatherScatter),  # sparse tensors
     *(JointRankK, Mpo),  # factors

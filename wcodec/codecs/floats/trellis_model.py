@@ -94,7 +94,7 @@ def _models(merged: U64, bits: int, env: Env, slope: float, far: float) -> Itera
         done.add((a, b))
         all_of_it, extra = (a, b) == (low, high), UNIT * bits * count + UNIT * count // SIDE * (bits > 0)
         apart = np.concatenate((np.arange(a, 0, -1), np.zeros(b - a + 1), np.arange(1, len(total) - b))) * (4 << bits)
-        if all_of_it or far - (4 << bits) * min(half - a, b + 1 - half) < TAIL:
+        if all_of_it or (slope and far - (4 << bits) * min(half - a, b + 1 - half) < TAIL):
             lost = 0 if all_of_it else int((apart * apart * total).sum() / slope * UNIT)
             yield Model(bits, a - half, b - half, False, not all_of_it, _cost(_tokens(merged, a, b, False), env) + lost + extra, NONE)
         if not all_of_it:
