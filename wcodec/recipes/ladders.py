@@ -116,7 +116,8 @@ class Steps(Sampled):
     def made(self, position: float, importance: Importance | None) -> Method:
         own = self.config.get("per", "tensor") == "tensor"
         step = {"step": self.scale * 2.0**-position} if own else {"relative": 2.0**-position}
-        return WithCodec({"per": "tensor", "rdo": TRADE, **self.config, **step}, importance)
+        usual = {"per": "tensor", "rdo": TRADE} if self.config["codec"] == "uniform" else {}
+        return WithCodec({**usual, **self.config, **step}, importance)
 
 
 @dataclass
@@ -187,6 +188,7 @@ class Auto(Method):
 
 
 KNOBS: Mapping[str, frozenset[str]] = {
+    "trellis": frozenset({"step", "relative"}),
     "uniform": frozenset({"step", "bits", "relative"}),
     "codebook": frozenset({"values", "rate", "book", "assigned"}),
     "sparse": frozenset({"mask", "fill", "delta"}),
