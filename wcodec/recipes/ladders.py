@@ -109,11 +109,11 @@ class Sampled(Ladder):
 class Steps(Sampled):
     """Steps of a quantiser: 2^-position times the root mean square, of the whole tensor or of what has a step of its own."""
 
-    low = -1.5
     high = 14.0
 
     def __post_init__(self) -> None:
         self.scale = self.sample.signal**0.5
+        self.low = -1.0 if self.config["codec"] == "trellis" else -1.5  # hardly a value is not 0
 
     def made(self, position: float, importance: Importance | None) -> Method:
         own = self.config.get("per", "tensor") == "tensor"
