@@ -105,7 +105,7 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "place_gaps", "u4", gaps
     yield "byte_positions", "u4", kept
     yield "scatter", "u2", lambda b, put, out: b.scatter(put(some), put(half[: some.size]), out, True)
-    yield "philox_fill", "u4", lambda b, put, out: b.philox_fill(1, 2, 3, "normal", 0.1, 0.9, 5, b.floats(out))
+    yield "philox_fill", "u4", lambda b, put, out: b.philox_fill(1, 2, 3, "normal", 0.1, 0.9, 5, DTYPES["F32"], out)
     yield "philox_draw", "u1", lambda b, put, out: b.philox_draw(1, 2, 3, 2**31, 5, out)
     yield "dequantise", "u2", dequantised
     yield "add_floats", "u4", summed
