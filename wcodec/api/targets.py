@@ -35,7 +35,8 @@ AIM = 0.998
 NEAR = 0.02
 """Share of the target within which a few tensors make up for what a file is off."""
 HEADS = (
-    "*lm_head*", "*embed_tokens*", "*embed_out*", "*wte.*", "*head.weight", "*classifier*", "word_embeddings.*", "transformer.word_embeddings.*",
+    "*lm_head*", "*embed_tokens*", "*embed_out*", "*wte.*", "*head.weight", "*classifier*",
+    "word_embeddings.*", "transformer.word_embeddings.*",
 )  # fmt: skip
 """Heads, and embeddings that language models mostly use as heads again: a large one matters no less than a small one."""
 FINER = (*HEADS, "*embed*", "*wpe*")
