@@ -81,9 +81,8 @@ def test_contract(files, framework, options):
         for call in (ours.get_tensor, ours.get_slice):
             with pytest.raises(KeyError):
                 call("nobody")
-    if "backend" not in options:
-        with pytest.raises(OSError):
-            ours.get_tensor("ids")
+    with pytest.raises(OSError, match="is closed"):
+        ours.get_tensor("ids")
 
 
 ITEMS = [0, 3, -1, -7, slice(None), slice(1, 4), slice(None, None, 2), slice(5, 1, -2), slice(-3, None), slice(4, 4), slice(9, 99), ...]
@@ -201,6 +200,20 @@ def test_results_own_their_memory(files, tmp_path, backend):
     assert np.array_equal(part, TENSORS["cube"][1:3])
 
 
+@pytest.mark.parametrize("backend", ["pread", "mmap", "bytes"])
+def test_a_closed_file_is_not_read(files, backend):
+    source = files[0].read_bytes() if backend == "bytes" else files[0]
+    opened = wcodec.safe_open(source, "np", backend="pread" if backend == "bytes" else backend)
+    whole, part, stream = opened.get_tensors(), opened.get_slice("cube"), opened.reader.stream(0)
+    opened.close()
+    for call in (lambda: opened.get_tensor("scalar"), opened.get_tensors, lambda: part[:1], lambda: opened.get_parts("cube")):
+        with pytest.raises(OSError, match="is closed"):
+            call()
+    with pytest.raises(OSError), stream.read(0, stream.size):
+        pass
+    assert all(plain(whole[name]) == plain(x) for name, x in TENSORS.items())
+
+
 def test_bytes_and_paths(files):
     for source in (files[0], str(files[0]), files[0].read_bytes()):
         with wcodec.safe_open(source) as opened:
@@ -252,7 +265,7 @@ def test_limits(tmp_path):
         wcodec.verify,
         lambda p, limits: wcodec.decode(p, tmp_path / "o", limits=limits),
     ):
-        with pytest.raises(LimitExceeded):
+        with pytest.raises(LimitExceeded, match=r"--limit SIZE .* limits="):
             call(tmp_path / "m", limits=Limits(decoded=10**6 - 1))
         call(tmp_path / "m", limits=Limits(decoded=10**6))
     assert not x.any()

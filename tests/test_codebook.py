@@ -303,7 +303,7 @@ def test_large_outputs(dtype, width, count):
     want = book.reshape(-1, width)[tokens].reshape(-1)
     room = np.zeros(want.nbytes + 128, np.uint8)
     for backend in each():
-        for odd in (0, 16):
+        for odd in (0, 16, dtype.itemsize, 7):
             at = -room.ctypes.data % 64 + odd
             out = room[at : at + want.nbytes].view(dtype)
             out[:] = 0

@@ -17,9 +17,10 @@ from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.integers.wide import fit_wide
 from wcodec.codecs.masks.smallest_mask import smallest_mask
 from wcodec.coding import patterns
+from wcodec.coding.layouts import Bundles
 from wcodec.coding.masks import to_gaps
 from wcodec.coding.tokens import Alphabet
-from wcodec.errors import EncodeError
+from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import Ref, Resource, Section, Spec
 
 FITTING = [(name, options) for name in MASKS for options in CODECS[name].examples]
@@ -121,6 +122,28 @@ def test_patterns(n, m):
     assert np.array_equal(patterns.unrank(found, n, m), mask)
     value = (mask.astype(np.uint64) << np.arange(m, dtype=np.uint64)).sum(1)
     assert np.array_equal(np.argsort(value, kind="stable"), np.argsort(found, kind="stable"))
+
+
+@needs_native
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 3), st.integers(0, 30))
+def test_masks_of_bundles(seed, high, per_row, cols):
+    """What lies in its bundle, and what does not, alike by C and by numpy."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 3, rng.integers(0, 4), np.uint32)
+    bundles = Bundles(high * per_row, per_row, counts.size * high, cols)
+    for order in (None, rng.permutation(bundles.rows).astype(np.uint32)):
+        for dtype in (np.uint8, np.uint16, np.uint32):
+            gaps = rng.integers(0, max(1, bundles.steps), int(counts.sum()) * bundles.banks).astype(dtype)
+            gaps[rng.random(gaps.size) < 0.01] = np.iinfo(dtype).max
+            want = mask_or_rule(ORACLE, gaps, counts, bundles, order)
+            assert all(mask_or_rule(backend, gaps, counts, bundles, order) == want for backend in each())
+
+
+def mask_or_rule(backend, *arguments):
+    try:
+        return backend.bundle_mask(*arguments).tobytes()
+    except Corrupt as error:
+        return error.rule
 
 
 @needs_native

@@ -256,6 +256,25 @@ def test_progress_counts_what_methods_read(tmp_path):
         assert shares == sorted(shares) and seen[-1][0] == (passes + 1) * size and seen[-1][1] - seen[-1][0] < 1000
 
 
+def test_importance_that_makes_no_difference_is_told(tmp_path):
+    save_file({"weight": np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)}, tmp_path / "m.safetensors")
+    given = {"weight": np.ones((64, 64), np.float32)}
+    for recipe, rules, ignored in (
+        ("lossless", (), "lossless"),
+        ("uniform", (), "uniform"),
+        ("mpo", ("*=codebook:values=4",), "mpo"),
+        ("uniform", ("a.*=mpo", "b.*=uniform:bits=4"), "mpo, uniform"),
+        ("gwk", ("*=codebook:values=4",), None),
+    ):
+        for importance, want in ((None, None), (given, ignored)):
+            report = wcodec.encode(
+                tmp_path / "m.safetensors", tmp_path / "m.wcodec", recipe=recipe, rules=rules, importance=importance, force=True
+            )
+            assert [note for note in report.notes if "importance" in note] == (
+                [f"importance makes no difference to {want}"] if want else []
+            )
+
+
 @pytest.mark.parametrize(("name", "codec"), CODECS.items())
 def test_options_that_a_codec_does_not_know(name, codec):
     """A misspelt option is refused by name, and the examples use none that are not declared."""

@@ -203,10 +203,10 @@ def page(its: Study, single: list[Row], equal: dict[str, list[Row]]) -> str:
 FOUND = (
     "A small network without any training after encoding is unforgiving: already 8 bits change the first choice for one crop in",
     "fourteen, while the divergence stays small. (An image is half a point of agreement, and neighbouring settings differ by several",
-    "points: the divergence is the steadier figure.) At equal bytes the uniform quantiser with a step for every channel is best down to",
-    "6.5 bits, k-means weighed by rate (gwk) below. wfn, whose values are spaced relative to the weights, is last of the three; pq needs",
-    "fewer bytes than wfn for the same divergence. Pruning to float32 values and low rank destroy the network at all these sizes, and",
-    "so does one-shot 2:4.",
+    "points: the divergence is the steadier figure.) At equal bytes the uniform quantiser with a step for every channel is best at 7.5",
+    "bits, k-means weighed by rate (gwk) as good at 6.5 and best below. wfn, whose values are spaced relative to the weights, is last of",
+    "the three; pq needs fewer bytes than wfn and diverges less. Pruning to float32 values and low rank destroy the network at all",
+    "these sizes, and so does one-shot 2:4.",
 )
 """What the tables of 2026-11 say; to be read again when a figure changes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -151,6 +152,7 @@ class Opened:
         self._copies = device != "cpu" and self.env.near is None  # decoded here after all
         self._threads = thread_count(threads)
         self._checked: dict[str, TensorRecord] = {}
+        self._closed = False
         self._lock = Lock()
 
     def __enter__(self) -> Opened:
@@ -160,7 +162,8 @@ class Opened:
         self.close()
 
     def close(self) -> None:
-        """Close the file; tensors that were read stay valid."""
+        """Close the file; tensors that were read stay valid, further ones raise OSError."""
+        self._closed = True
         self.reader.close()
 
     def keys(self) -> list[str]:
@@ -183,6 +186,8 @@ class Opened:
 
     def record(self, name: str) -> TensorRecord:
         """Return the checked record behind a name, following an alias."""
+        if self._closed:
+            raise OSError(errno.EBADF, "is closed", self.path)
         known = self._checked.get(name)
         if known is not None:
             return known

@@ -35,6 +35,8 @@ A recipe is a method with options, or a TOML file of rules, of which the first t
   use = "joint-rank-k"
   keep = 0.8
   factors = {codec = "uniform", bits = 8}
+
+A file appears when it is whole. Only a killed process leaves its .wcodec-*.tmp beside it, which may be deleted.
 """
 
 GAP = "gap: bits per weight above the bound for Gaussian values, R − ½ log₂(σ²/D); outliers: values beyond 6 standard deviations"

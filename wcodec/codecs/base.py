@@ -135,7 +135,10 @@ class Env:
         with self._lock:
             self.decoded -= size
             if self.decoded < 0:
-                raise LimitExceeded("decoding needs more bytes than the limits allow for a file of this size (see Limits)")
+                raise LimitExceeded(
+                    "decoding needs more bytes than the limits allow for a file of this size; if you trust it, allow more:"
+                    " --limit SIZE on the command line, limits=wcodec.Limits(decoded=BYTES) in Python"
+                )
 
     def shared(self, part: Ref | Resource, spec: Spec) -> UInts:
         """Decode a resource once and return its storage elements."""

@@ -71,7 +71,7 @@ class Codebook(Codec):
 
     name = "codebook"
     params = frozenset({"centroids", "width"})
-    options = frozenset({"width", "book", "assigned", "centroids", "indices", "values", "rate", "half", "seed"})
+    options = frozenset({"width", "book", "assigned", "centroids", "indices", "values", "rate", "half", "seed", "importance"})
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"width": 3}, {"indices": {"codec": "rans"}})
 
     def suits(self, spec: Spec) -> bool:

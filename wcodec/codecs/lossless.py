@@ -34,7 +34,7 @@ def encode_part(x: UInts, spec: Spec, env: Env, config: Config | None = None) ->
     codec = env.codecs[name]
     if codec.host_encode:
         x, env = env.backend.to_host(x), env.host
-    if codec.options is not None and (unknown := sorted(options.keys() - codec.options - {"importance"})):
+    if codec.options is not None and (unknown := sorted(options.keys() - codec.options)):
         raise RecipeError(f"{name} has no option {unknown[0]!r}; there are: {', '.join(sorted(codec.options)) or 'none'}")
     try:
         return codec.encode(x, spec, env, **options)

@@ -7,7 +7,7 @@ from math import comb, prod
 
 import numpy as np
 
-from wcodec.types import DTYPES, U8, U32, Spec, UInts
+from wcodec.types import DTYPES, U8, U32, U64, Spec, UInts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,16 @@ class Bundles:
         """Elements of a bundle."""
         return self.high * self.cols
 
-    def places(self, elements: U32) -> tuple[UInts, UInts]:
-        """Turn positions in lanes one after the other, bundle by bundle, to flat elements; and tell the column of each."""
-        lane, at = np.divmod(elements.astype(np.int64), self.high * self.steps)
-        bundle, lane = np.divmod(lane, self.banks)
-        row, step = np.divmod(at, self.steps)
-        column = step * self.banks + lane
-        return bundle * self.size + row * self.cols + column, column
+    def places(self, inside: U64, each: U32) -> tuple[UInts, UInts, UInts]:
+        """Return bundle, row and column of positions in lanes; each: how many there are in every lane, bundle by bundle."""
+        bundle, lane = np.divmod(np.repeat(np.arange(each.size), each), self.banks)
+        row, step = np.divmod(inside.astype(np.int64), max(1, self.steps))
+        return bundle, row, step * self.banks + lane
+
+    def ordered(self, mask: U8, order: U32 | None) -> U8:
+        """Return a flat mask whose rows lie where they belong; None: where they are."""
+        if order is None:
+            return mask
+        found = np.empty((self.rows, self.cols), np.uint8)
+        found[order] = mask.reshape(found.shape)
+        return found.reshape(-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wcodec.types import U8, U32, UInts
+from wcodec.types import U8, U32, U64, UInts
 
 
 def from_bytes(mask: U8) -> U32:
@@ -22,12 +22,18 @@ def from_gaps(gaps: UInts, counts: U32, block: int, out: U32) -> bool:
 
     counts: gaps of every block. A gap is the position less the previous one of the block (−1 before the first) less 1.
     """
+    inside = from_start(gaps, counts)
+    out[:] = (inside + np.repeat(np.arange(counts.size, dtype=np.uint64) * np.uint64(block), counts)).astype(np.uint32)
+    return not bool((inside >= block).any())
+
+
+def from_start(gaps: UInts, counts: U32) -> U64:
+    """Return positions from the start of the block of each, however far beyond its end."""
     total = np.cumsum(gaps.astype(np.uint64) + np.uint64(1))
     ends = np.cumsum(counts, dtype=np.int64)
     before = np.concatenate((np.zeros(1, np.uint64), total))[ends - counts]
-    inside = total - np.repeat(before, counts) - np.uint64(1)
-    out[:] = (inside + np.repeat(np.arange(counts.size, dtype=np.uint64) * np.uint64(block), counts)).astype(np.uint32)
-    return not bool((inside >= block).any())
+    found: U64 = total - np.repeat(before, counts) - np.uint64(1)
+    return found
 
 
 def count(positions: U32, count: int, block: int) -> U32:

@@ -14,21 +14,14 @@ LISTED = 1 << 16
 """Patterns that are looked up rather than worked out."""
 
 
+@cache
+def listed(n: int, m: int) -> U8 | None:
+    """Return the elements of all patterns, flat, for looking them up; None where there are more than LISTED."""
+    return unrank(np.arange(comb(m, n), dtype=np.uint32), n, m).reshape(-1) if comb(m, n) <= LISTED else None
+
+
 def unrank(patterns: UInts, n: int, m: int) -> U8:
     """Return the m elements of every pattern, 1 where kept, [patterns, m]; numbers are below C(m, n)."""
-    if comb(m, n) <= LISTED:
-        rows = _listed(n, m)
-        whole = f"u{m}" if m in (1, 2, 4, 8) else f"V{m}"  # one item per pattern is quicker to look up
-        return rows.view(whole).reshape(-1).take(patterns).view(np.uint8).reshape(-1, m)
-    return _unrank(patterns, n, m)
-
-
-@cache
-def _listed(n: int, m: int) -> U8:
-    return _unrank(np.arange(comb(m, n), dtype=np.uint32), n, m)
-
-
-def _unrank(patterns: UInts, n: int, m: int) -> U8:
     out = np.zeros((patterns.size, m), np.uint8)
     rest, left = patterns.astype(np.int64), np.full(patterns.size, n, np.int64)
     table = _binomials(m)

@@ -23,7 +23,7 @@ _RETAINED = 1 << 28
 
 
 class Source(Protocol):
-    """Random access to the bytes of a file."""
+    """Random access to the bytes of a file. Reading a closed one raises OSError."""
 
     @property
     def size(self) -> int: ...
@@ -71,8 +71,9 @@ class ViewSource:
     """Bytes that are addressable: a buffer or a memory map."""
 
     def __init__(self, data: BytesLike | mmap.mmap) -> None:
-        self._data: U8 = np.frombuffer(data, np.uint8)
-        self.size = self._data.size
+        found = np.frombuffer(data, np.uint8)
+        self._data: U8 | None = found
+        self.size = found.size
 
     @classmethod
     def map(cls, path: str | os.PathLike[str]) -> ViewSource:
@@ -82,17 +83,19 @@ class ViewSource:
                 return cls(b"")
             return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
-    def view(self, start: int, stop: int) -> U8 | None:
+    def view(self, start: int, stop: int) -> U8:
+        if self._data is None:
+            raise OSError(errno.EBADF, "the file is closed")
         return self._data[start:stop]
 
     def read_into(self, start: int, out: U8) -> None:
         if start + out.size > self.size:
             raise Truncated(f"the file ends at byte {self.size}")
-        out[:] = self._data[start : start + out.size]
+        out[:] = self.view(start, start + out.size)
 
     def close(self) -> None:
         # Views handed out keep the map alive; without any it is unmapped here.
-        self._data = np.zeros(0, np.uint8)
+        self._data = None
 
 
 def open_source(source: str | os.PathLike[str] | BytesLike, backend: str) -> Source:

@@ -109,6 +109,48 @@ int wcodec_gap_positions(const void *gaps, uint32_t bytes, const uint32_t *count
   return gaps_32((const wk_u32 *)gaps, counts, blocks, block, out);
 }
 
+/* A lane goes down the rows of its bundle, in every one along the columns banks apart. */
+#define BUNDLE(type, name)                                                                                            \
+  static int name(const type *gaps, uint32_t count, uint32_t banks, uint32_t high, uint64_t cols, uint8_t *mask) {    \
+    const uint64_t steps = (cols + banks - 1) / banks;                                                                \
+    if (!steps) return count == 0;                                                                                    \
+    memset(mask, 0, high * cols);                                                                                     \
+    for (uint32_t lane = 0; lane < banks; lane++) {                                                                   \
+      uint64_t row = 0, step = UINT64_MAX; /* one before the first */                                                 \
+      for (uint32_t i = 0; i < count; i++) {                                                                          \
+        step += *gaps++ + 1ull;                                                                                       \
+        for (; step >= steps && row < high; row++) step -= steps;                                                     \
+        const uint64_t column = step * banks + lane;                                                                  \
+        if (row >= high || column >= cols) return 0;                                                                  \
+        mask[row * cols + column] = 1;                                                                                \
+      }                                                                                                               \
+    }                                                                                                                 \
+    for (uint32_t row = 0; row < high; row++) {                                                                       \
+      uint64_t kept = 0;                                                                                              \
+      for (uint64_t i = 0; i < cols; i++) kept += mask[row * cols + i];                                               \
+      if (kept * high != (uint64_t)count * banks) return 0;                                                           \
+    }                                                                                                                 \
+    return 1;                                                                                                         \
+  }
+
+BUNDLE(uint8_t, bundle_8)
+BUNDLE(wk_u16, bundle_16)
+BUNDLE(wk_u32, bundle_32)
+
+int wcodec_bundle_mask(const void *gaps, uint32_t bytes, const uint32_t *counts, uint64_t bundles, uint32_t banks,
+                       uint32_t high, uint64_t cols, uint8_t *mask) {
+  const uint8_t *at = (const uint8_t *)gaps;
+  int inside = 1;
+  for (uint64_t b = 0; inside && b < bundles; b++) {
+    inside = bytes == 1   ? bundle_8(at, counts[b], banks, high, cols, mask)
+             : bytes == 2 ? bundle_16((const wk_u16 *)at, counts[b], banks, high, cols, mask)
+                          : bundle_32((const wk_u32 *)at, counts[b], banks, high, cols, mask);
+    at += (uint64_t)counts[b] * banks * bytes;
+    mask += high * cols;
+  }
+  return inside;
+}
+
 #define SCATTER(type, name)                                                                                    \
   static void name(const uint32_t *positions, uint64_t n, const type *values, type *out, uint64_t count, int clear) { \
     const uint64_t some = PIECE / sizeof(type), past = count >= WK_LARGE / sizeof(type) && (uintptr_t)out % WK_LINE == 0; \

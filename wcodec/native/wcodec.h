@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 10
+#define WCODEC_ABI 12
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -228,6 +228,12 @@ WCODEC_API void wcodec_kept_positions(const uint8_t *mask, uint64_t count, uint3
  * Returns 1 when all lie in their blocks, else 0 (then out holds nothing of use). */
 WCODEC_API int wcodec_gap_positions(const void *gaps, uint32_t bytes, const uint32_t *counts, uint64_t blocks,
                                     uint64_t block, uint32_t *out);
+
+/* Write the mask bytes of bundles of gs.md, each of `high` rows of `cols` elements, from gaps of `bytes` bytes: in every one of
+ * the `banks` lanes of bundle b, counts[b] of them. Returns 1 when all lie in their
+ * bundles and every row keeps counts[b] * banks / high elements, else 0 (then the mask holds nothing of use). */
+WCODEC_API int wcodec_bundle_mask(const void *gaps, uint32_t bytes, const uint32_t *counts, uint64_t bundles, uint32_t banks,
+                                  uint32_t high, uint64_t cols, uint8_t *mask);
 
 /* Write values[n] of `bytes` bytes (1, 2, 4 or 8) to ascending positions below count of out; with `clear`, zeros
  * everywhere else. */

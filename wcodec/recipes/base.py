@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wcodec.codecs import Env
+from wcodec.codecs import CODECS, Env
 from wcodec.codecs.base import stored_size
 from wcodec.codecs.lossless import encode_part, lossless
 from wcodec.coding.numbers import LOSSY
@@ -146,6 +146,11 @@ class WithCodec(Method):
     name: ClassVar[str] = "codec"
     notes: list[str] = field(default_factory=list, init=False)
 
+    @classmethod
+    def weighing(cls, config: Mapping[str, Any], importance: Importance | None) -> WithCodec:
+        """Return the method that weighs errors so, if its codec can."""
+        return cls(config, importance if "importance" in (CODECS[config["codec"]].options or ()) else None)
+
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         weights = of(self.importance, name)
         extra = {} if weights is None else {"importance": weights}
@@ -208,13 +213,14 @@ LOSSLESS = Lossless()
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Rules, of which the first match counts; what none matches stays lossless. text: as the file records it.
+    """Rules, of which the first match counts; what none matches stays lossless. text: as the file records it. told: for the report.
 
     settings: methods of tensors by name, before all rules; what a target makes of them.
     """
 
     text: str
     rules: Sequence[Rule] = ()
+    told: Sequence[str] = ()
     settings: Mapping[str, Method] = field(default_factory=dict)
 
     def choose(self, name: str, spec: Spec) -> Choice:
@@ -256,7 +262,8 @@ class Recipe:
         return Encoded(section, False)
 
     def notes(self) -> Iterator[str]:
-        """Yield what the methods have to tell."""
+        """Yield what the recipe and its methods have to tell."""
+        yield from self.told
         for rule in self.rules:
             yield from rule.method.notes
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from wcodec.codecs import CODECS
 from wcodec.errors import RecipeError
-from wcodec.recipes.base import Importance, Match, Method, Recipe, Rule, WithCodec
+from wcodec.recipes.base import LOSSLESS, Importance, Match, Method, Recipe, Rule, WithCodec
 from wcodec.recipes.methods import METHODS
 from wcodec.types import DTYPES
 
@@ -23,16 +23,22 @@ def read_recipe(recipe: str | Path | Recipe, rules: Sequence[str] = (), importan
     rules: ``GLOB=METHOD:options``, tried before the recipe's own. importance: for methods that weigh errors. Raises RecipeError, OSError.
     """
     first = [_rule_of(rule, importance) for rule in rules]
+    text, own = str(recipe), list[Rule]()
     if isinstance(recipe, Recipe):
-        return Recipe("\n".join([*rules, recipe.text]), (*first, *recipe.rules))
-    text = str(recipe)
-    if text.endswith(".toml"):
+        text, own = recipe.text, list(recipe.rules)
+    elif text.endswith(".toml"):
         text = Path(recipe).read_text()
         own = _rules(text, str(recipe), importance)
-    else:
-        name, options = _split(text)
-        own = [] if name == "lossless" and not options else [Rule(Match(), make_method(name, options, importance), safe=True)]
-    return Recipe("\n".join([*rules, text]), (*first, *own))
+    elif text != "lossless":
+        own = [Rule(Match(), make_method(*_split(text), importance), safe=True)]
+    return Recipe("\n".join([*rules, text]), (*first, *own), _ignored([*first, *own], importance))
+
+
+def _ignored(rules: Sequence[Rule], importance: Importance | None) -> tuple[str, ...]:
+    """Say which methods do not weigh errors though importance is given."""
+    methods = [rule.method for rule in rules] or [LOSSLESS]
+    names = [its.config["codec"] if isinstance(its, WithCodec) else its.name for its in methods if getattr(its, "importance", None) is None]
+    return (f"importance makes no difference to {', '.join(dict.fromkeys(names))}",) if names and importance is not None else ()
 
 
 def make_method(name: str, options: Mapping[str, Any], importance: Importance | None = None) -> Method:
@@ -51,7 +57,7 @@ def make_method(name: str, options: Mapping[str, Any], importance: Importance | 
         except (TypeError, ValueError) as error:
             raise RecipeError(f"{name}: {error}") from None
     if name in CODECS:
-        return WithCodec({"codec": name, **options}, importance)
+        return WithCodec.weighing({"codec": name, **options}, importance)
     raise RecipeError(f"no recipe or codec {name!r}; there are: {', '.join(sorted(METHODS))}; codecs: {', '.join(CODECS)}")
 
 

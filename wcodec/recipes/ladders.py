@@ -120,7 +120,7 @@ class Steps(Sampled):
         own = self.config.get("per", self.config.get("steps", "tensor")) == "tensor"
         step = {"step": self.scale * 2.0**-position} if own else {"relative": 2.0**-position}
         usual = {"per": "tensor", "rdo": TRADE} if self.config["codec"] == "uniform" else {}
-        return WithCodec({**usual, **self.config, **step}, importance)
+        return WithCodec.weighing({**usual, **self.config, **step}, importance)
 
 
 @dataclass
@@ -132,7 +132,7 @@ class Values(Sampled):
 
     def made(self, position: float, importance: Importance | None) -> Method:
         values = min(LARGEST, LEVELS << ceil(position))
-        return WithCodec({**self.config, "values": values, "rate": PRICE * 4.0**-position / 2}, importance)
+        return WithCodec.weighing({**self.config, "values": values, "rate": PRICE * 4.0**-position / 2}, importance)
 
 
 @dataclass

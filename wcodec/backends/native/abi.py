@@ -12,7 +12,7 @@ from typing import Any
 
 from wcodec.errors import BackendUnavailable
 
-ABI = 10
+ABI = 12
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -104,6 +104,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_count_kept": (_N, (_P, _N, _I)),
     "wcodec_kept_positions": (None, (_P, _N, _I, _P, _N)),
     "wcodec_gap_positions": (c_int, (_P, _I, _P, _N, _N, _P)),
+    "wcodec_bundle_mask": (c_int, (_P, _I, _P, _N, _I, _I, _N, _P)),
     "wcodec_scatter": (None, (_P, _N, _P, _I, _P, _N, c_int)),
     "wcodec_join_tokens": (None, (_P, _P, _I, _N, _I, _I, _I, _I, _I, _P)),
     "wcodec_philox_fill": (None, (POINTER(Philox), _P, c_float, c_float, _N, _N, _I, _P)),

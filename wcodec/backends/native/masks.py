@@ -7,6 +7,7 @@ import numpy as np
 from wcodec.backends.native.abi import Native
 from wcodec.backends.native.arrays import address, fits
 from wcodec.backends.numpy.masks import MaskVerbs
+from wcodec.coding.layouts import Bundles
 from wcodec.types import U8, U32, UInts
 
 
@@ -33,6 +34,16 @@ class NativeMasks(Native, MaskVerbs):
         if not sound or gaps.itemsize > 4 or int(counts.sum(dtype=np.uint64)) != gaps.size:
             return super().gap_positions(gaps, counts, block, out)
         return bool(self._library.wcodec_gap_positions(address(gaps), gaps.itemsize, address(counts), counts.size, block, address(out)))
+
+    def bundle_mask(self, gaps: UInts, counts: U32, bundles: Bundles, order: U32 | None) -> U8:
+        """Return the mask, of 0 and 1, of bundles with these counts of groups. order: where their rows belong. Raises Corrupt [GS-3]."""
+        whole = fits(counts, np.uint32, 0) and gaps.flags.c_contiguous and gaps.itemsize <= 4
+        if not whole or int(counts.sum(dtype=np.uint64)) * bundles.banks != gaps.size:
+            return super().bundle_mask(gaps, counts, bundles, order)
+        mask, pointers = np.empty(counts.size * bundles.size, np.uint8), (address(gaps), gaps.itemsize, address(counts), counts.size)
+        if not self._library.wcodec_bundle_mask(*pointers, bundles.banks, bundles.high, bundles.cols, address(mask)):
+            return super().bundle_mask(gaps, counts, bundles, order)  # which says what is wrong
+        return bundles.ordered(mask, order)
 
     def scatter(self, positions: U32, values: UInts, out: UInts, clear: bool) -> None:
         """Write values to ascending positions of out; ``clear``: and zeros everywhere else."""

@@ -6,13 +6,14 @@ from math import comb
 
 import numpy as np
 
+from wcodec.backends.numpy.codebook import CodebookVerbs
 from wcodec.coding import masks, numbers, patterns
 from wcodec.coding.layouts import Bundles, Groups
 from wcodec.errors import Corrupt
 from wcodec.types import U8, U32, DType, UInts
 
 
-class MaskVerbs:
+class MaskVerbs(CodebookVerbs):
     """Positions of what a mask keeps, and values written there.
 
     kept: how many positions there have to be. A device must know, and raises Corrupt when there are not; on the cpu codecs see by
@@ -57,25 +58,24 @@ class MaskVerbs:
         lasts = found.reshape(-1, groups.groups, groups.inner)[:, -1:] if found.size and groups.length % groups.m else found[:0]
         if int(found.max(initial=0)) >= comb(groups.m, groups.n) or int(lasts.max(initial=0)) >= groups.short:
             raise Corrupt(f"a pattern is not one of {groups.n} of {groups.m}", rule="NM-2")
-        return groups.join(patterns.unrank(found, groups.n, groups.m))
+        table = patterns.listed(groups.n, groups.m)
+        if table is None:
+            return groups.join(patterns.unrank(found, groups.n, groups.m))
+        split = np.empty(len(found) * groups.m, np.uint8)
+        self.gather(table, groups.m, found, split)
+        return groups.join(split)
 
     def bundle_mask(self, gaps: UInts, counts: U32, bundles: Bundles, order: U32 | None) -> U8:
         """Return the mask, of 0 and 1, of bundles with these counts of groups. order: where their rows belong. Raises Corrupt [GS-3]."""
-        found, each = np.empty(len(gaps), np.uint32), np.repeat(counts, bundles.banks)
-        inside = self.gap_positions(gaps, each, bundles.high * bundles.steps, found)
-        mask = np.zeros(len(counts) * bundles.size, np.uint8)
-        elements, columns = bundles.places(found)
-        if not inside or bool((columns >= bundles.cols).any()):
+        each = np.repeat(counts, bundles.banks)
+        which, row, column = bundles.places(masks.from_start(gaps, each), each)
+        if bool((row >= bundles.high).any() or (column >= bundles.cols).any()):
             raise Corrupt("a kept element lies beyond its bundle", rule="GS-3")
-        mask[elements] = 1
-        per_row = mask.reshape(len(counts), bundles.high, bundles.cols).sum(2, dtype=np.uint32)
-        if (per_row != counts[:, None] * np.uint32(bundles.per_row)).any():
+        mask = np.zeros((len(counts), bundles.high, bundles.cols), np.uint8)
+        mask[which, row, column] = 1
+        if (mask.sum(2, dtype=np.uint32) != counts[:, None] * np.uint32(bundles.per_row)).any():
             raise Corrupt("a row does not keep its share of the groups", rule="GS-3")
-        if order is None:
-            return mask
-        ordered = np.empty((bundles.rows, bundles.cols), np.uint8)
-        ordered[order] = mask.reshape(ordered.shape)
-        return ordered.reshape(-1)
+        return bundles.ordered(mask.reshape(-1), order)
 
     def mark(self, positions: U32, out: U8) -> None:
         """Write 1 to ascending positions of out, and 0 everywhere else."""

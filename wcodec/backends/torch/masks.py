@@ -109,8 +109,7 @@ class TorchMasks(TorchPlanes):
         out.copy_(padded[:, : groups.length].reshape(-1))
 
     def _unrank(self, value: Tensor, n: int, m: int) -> Tensor:
-        if comb(m, n) <= patterns.LISTED:
-            every = patterns.unrank(np.arange(comb(m, n), dtype=np.uint32), n, m)
+        if (every := patterns.listed(n, m)) is not None:
             return as_tensor(every).view(-1, m).to(self.device).index_select(0, value)
         table = torch.tensor([[comb(i, j) for j in range(m + 1)] for i in range(m)], device=self.device)
         out = torch.empty(value.numel(), m, dtype=torch.uint8, device=self.device)

@@ -105,7 +105,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "place_gaps", "u4", gaps
     yield "byte_positions", "u4", kept
     yield "scatter", "u2", lambda b, put, out: b.scatter(put(some), put(half[: some.size]), out, True)
-    yield "philox_fill", "u4", lambda b, put, out: b.philox_fill(1, 2, 3, "normal", 0.1, 0.9, 5, DTYPES["F32"], out)
+    for code, name in (("u4", "F32"), ("u2", "BF16")):
+        yield f"philox_fill ({name})", code, _drawn(DTYPES[name])
     yield "philox_draw", "u1", lambda b, put, out: b.philox_draw(1, 2, 3, 2**31, 5, out)
     yield "dequantise", "u2", dequantised
     yield "add_floats", "u4", summed
@@ -116,6 +117,10 @@ def cases() -> Iterator[tuple[str, str, Case]]:
 
 def _joined(split: Planes, symbols: Any, rest: Any) -> Case:
     return lambda b, put, out: b.join_planes(split, put(symbols), [put(rest)], out)
+
+
+def _drawn(dtype: DType) -> Case:
+    return lambda b, put, out: b.philox_fill(1, 2, 3, "normal", 0.1, 0.9, 5, dtype, out)
 
 
 def _rounded(floats: Any, dtype: DType) -> Case:

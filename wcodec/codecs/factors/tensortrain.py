@@ -135,16 +135,21 @@ def _bond(rows: tuple[int, ...], cols: tuple[int, ...], count: int, options: Map
 def _blocks(
     cores: Sequence[Array], spec: Spec, start: int, stop: int, product: Callable[[Array, Array], Array], transpose: Callable[..., Array]
 ) -> Iterator[tuple[int, int, Array]]:
-    """Yield windows (begin, end) of the matrix of a train, and their elements, as rows of the first core give them."""
+    """Yield windows (begin, end) of the matrix of a train, and their elements: what some rows of the first core give.
+
+    As many rows as need no more memory than the product of the other cores, which narrow products would wait for.
+    """
     (rows, cols), high = matrix_shape(spec), prod(core.shape[1] for core in cores[1:])
     tail = _contract(cores[1:], product, transpose) if len(cores) > 1 else cores[0][:0]
     first, last = (start // cols, -(-stop // cols)) if cols else (0, 0)
     _, _, width, bond = cores[0].shape
-    for at in range(first // high, -(-last // high)):
-        block = cores[0][0, at].reshape(width, bond)
+    stops, some = -(-last // high), max(1, bond // width)
+    for at in range(first // high, stops, some):
+        these = cores[0][0, at : min(at + some, stops)]
+        count, block = len(these), these.reshape(-1, bond)
         if len(cores) > 1:
             block = product(block, tail.reshape(bond, -1))
-        whole = transpose(block.reshape(width, high, -1), (1, 0, 2)).reshape(high, -1)[: rows - at * high, :cols]
+        whole = transpose(block.reshape(count, width, high, -1), (0, 2, 1, 3)).reshape(count * high, -1)[: rows - at * high, :cols]
         offset = at * high * cols
         begin, end = max(start, offset), min(stop, offset + len(whole) * cols)
         yield begin, end, whole.reshape(-1)[begin - offset : end - offset]

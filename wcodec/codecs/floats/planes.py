@@ -12,7 +12,7 @@ import numpy as np
 
 from wcodec.backends import Planes, Symbols
 from wcodec.codecs import base
-from wcodec.codecs.base import Codec, Env, Expected, storage_spec, stored_size
+from wcodec.codecs.base import Codec, Env, Expected, storage_spec
 from wcodec.codecs.floats.splitting import Tokens, choose_split, highest, split_tokens
 from wcodec.codecs.integers.rans import Rans, wire
 from wcodec.codecs.integers.runs import by_runs
@@ -20,9 +20,6 @@ from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.params import uint
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import DTYPES, U8, U32, Part, Section, Spec, Stream, UInts
-
-FASTER = 1.001
-"""How much larger raw runs may be than a frame that decodes at a fifth of their speed."""
 
 
 def split_of(section: Section, spec: Spec) -> Planes:
@@ -212,5 +209,4 @@ def _rest(plane: U8, env: Env) -> Section:
     if env.backend.is_noise(plane):
         return env.codecs["raw"].encode(plane, its, env)
     plane, env = env.backend.to_host(plane), env.host
-    found, runs = smallest(plane, its, env), by_runs(plane, its, env)
-    return runs if runs is not None and stored_size(runs) <= FASTER * stored_size(found) else found
+    return by_runs(plane, its, env) or smallest(plane, its, env)

@@ -73,7 +73,7 @@ class Trellis(Codec):
 
     name = "trellis"
     params = frozenset({"zero", "step", "wide", "rows", "columns", "points"})
-    options = frozenset({"step", "relative", "states", "slope", "steps", "classes", "points", "tile", "rounds"})
+    options = frozenset({"step", "relative", "states", "slope", "steps", "classes", "points", "tile", "rounds", "importance"})
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},

@@ -127,7 +127,7 @@ def encode_tokens(
             stream.data[end : end + size] = stream.data[start : start + size]
         end += size
     per_block = np.concatenate([sizes for _, sizes, _ in made])
-    head = [np.frombuffer(packed, np.uint8), np.cumsum(per_block[:-1], dtype=np.uint32).view(np.uint8)]
+    head = [np.frombuffer(packed, np.uint8), np.add.accumulate(per_block[:-1], dtype=np.uint32).view(np.uint8)]
     np.concatenate([*head, *(states.reshape(-1).view(np.uint8) for states, _, _ in made)], out=stream[:fixed])
     return stream[:end], tables
 

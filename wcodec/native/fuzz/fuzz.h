@@ -31,6 +31,7 @@ void try_gather(void);
 void try_philox(void);
 void try_masks(void);
 void try_gaps(void);
+void try_bundles(void);
 void try_join_tokens(void);
 void try_grid(void);
 void try_sums(void);

@@ -67,6 +67,42 @@ void try_gaps(void) {
   free(out);
 }
 
+/* Any gaps of lanes: sound exactly when a loop finds them in their rows, and every row as full as the others. */
+void try_bundles(void) {
+  const uint32_t bytes = 1u << below(3), bundles = below(4), high = 1 + below(4), per_row = 1 + below(4), banks = high * per_row;
+  const uint32_t cols = below(40), steps = (cols + banks - 1) / banks, size = high * cols;
+  uint32_t *counts = get(bundles * 4), n = 0;
+  for (uint32_t b = 0; b < bundles; b++) n += banks * (counts[b] = below(3));
+  uint8_t *gaps = get(n * bytes), *expected = get(bundles * size), *out = get(bundles * size);
+  int sound = 1;
+  memset(expected, 0, bundles * size);
+  for (uint32_t b = 0, i = 0; b < bundles; b++) {
+    uint32_t kept[4] = {0};
+    for (uint32_t lane = 0; lane < banks; lane++) {
+      uint64_t at = 0; /* of the element after the last */
+      for (uint32_t k = 0; k < counts[b]; k++, i++) {
+        const uint32_t gap = below(100) ? below(steps + 1) : (uint32_t)any() >> (32 - 8 * bytes);
+        memcpy(gaps + i * bytes, &gap, bytes);
+        at += gap + 1ull;
+        const uint64_t row = steps ? (at - 1) / steps : high, column = steps ? (at - 1) % steps * banks + lane : 0;
+        if (row >= high || column >= cols) {
+          sound = 0;
+          continue;
+        }
+        expected[b * size + row * cols + column] = 1;
+        kept[row]++;
+      }
+    }
+    for (uint32_t row = 0; row < high; row++) sound &= kept[row] == counts[b] * per_row;
+  }
+  check(wcodec_bundle_mask(gaps, bytes, counts, bundles, banks, high, cols, out) == sound, "bundles");
+  check(!sound || wcodec_same(out, expected, bundles * size), "the mask of bundles");
+  free(counts);
+  free(gaps);
+  free(expected);
+  free(out);
+}
+
 void try_join_tokens(void) {
   const uint32_t bytes = 1u << below(3), raw_bytes = below(3), bits = raw_bytes ? 1 + below(8 * raw_bytes) : 0, zero = below(2);
   const uint32_t trellis = below(2);
