@@ -119,6 +119,18 @@ def test_auto_takes_what_suits_a_tensor(tmp_path):
         wcodec.encode(tmp_path / "m.safetensors", recipe="auto", force=True)
 
 
+def test_effort(tmp_path):
+    source = write("mixed", tmp_path)
+    made = {effort: wcodec.encode(source, tmp_path / effort, max_error=0.1, effort=effort).size for effort in ("fast", "normal", "best")}
+    assert made["best"] < made["normal"] < made["fast"]
+    assert wcodec.encode(source, tmp_path / "named", recipe="trellis:states=8", max_error=0.1, effort="best").size == pytest.approx(
+        made["fast"], abs=64
+    )
+    assert wcodec.encode(source, tmp_path / "auto", recipe="auto", max_error=0.1, effort="best").size <= made["normal"]
+    with pytest.raises(wcodec.RecipeError, match="effort is 'slow'"):
+        wcodec.encode(source, tmp_path / "slow", bpw=4, effort="slow")
+
+
 def test_impossible_targets_say_what_is_possible(tmp_path):
     source = write("bfloat", tmp_path)
     with pytest.raises(wcodec.EncodeError, match=r"allows 1,000 bytes; the smallest file possible has about [\d,]+") as caught:

@@ -180,9 +180,13 @@ class Ranks(Ladder):
 
 @dataclass
 class Auto(Method):
-    """Choose the codec of each tensor by size and error: what a target asks for at the least bytes. Only with a target."""
+    """Choose the codec of each tensor by size and error: what a target asks for at the least bytes. Only with a target.
+
+    states: of trellises; 32 unless an effort decides.
+    """
 
     importance: Importance | None = None
+    states: int | None = None
     name: ClassVar[str] = "auto"
     notes: list[str] = field(default_factory=list, init=False)
 
@@ -228,7 +232,8 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, room: int
 def _configs(method: Method) -> list[Mapping[str, Any]]:
     """Return the codecs, with their options, that a method leaves to a target."""
     if isinstance(method, Auto):
-        return [{"codec": name} for name in KNOBS]
+        states = {} if method.states is None else {"states": method.states}
+        return [{"codec": name, **(states if name == "trellis" else {})} for name in KNOBS]
     if isinstance(method, GWK):
         return [{"codec": "codebook"}]
     if isinstance(method, Pruned) and method.keep is None:

@@ -21,13 +21,13 @@ class Trellis(Method):
 
     step: distance of lattice points, the same in all tensors, which is best for the squared error of all.
     relative: instead, in root mean squares of the tensor; 0.5 unless a target decides. states: more find better paths, and take longer to
-    encode.
+    encode; 32 unless an effort decides.
     slope: squared steps that a bit is worth. steps: what has a step of its own: tensor, rows or columns.
     """
 
     step: float | None = None
     relative: float | None = None
-    states: int = 32
+    states: int | None = None
     slope: float = 0.37
     steps: str = "tensor"
     name: ClassVar[str] = "trellis"
@@ -36,7 +36,7 @@ class Trellis(Method):
     def __post_init__(self) -> None:
         require(self.step is None or self.step > 0, "trellis: step is above 0")
         require((self.relative is None or self.relative > 0) and self.slope >= 0, "trellis: relative is above 0, slope at least 0")
-        require(self.states in STATES, f"trellis: states is one of {', '.join(map(str, STATES))}")
+        require(self.states is None or self.states in STATES, f"trellis: states is one of {', '.join(map(str, STATES))}")
         require(self.steps in STEPS, f"trellis: steps is one of {', '.join(STEPS)}")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
@@ -46,5 +46,5 @@ class Trellis(Method):
     @property
     def config(self) -> dict[str, Any]:
         """The codec, with the options that were given."""
-        size = {"step": self.step} if self.step is not None else {} if self.relative is None else {"relative": self.relative}
-        return {"codec": "trellis", "states": self.states, "slope": self.slope, "steps": self.steps, **size}
+        given = {"states": self.states, "step": self.step, "relative": self.relative if self.step is None else None}
+        return {"codec": "trellis", "slope": self.slope, "steps": self.steps} | {k: v for k, v in given.items() if v is not None}
