@@ -34,6 +34,7 @@ from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError
 from wcodec.rate.target import Target
 from wcodec.recipes import Recipe, read_recipe
+from wcodec.recipes.effort import at_effort
 from wcodec.types import Section, Spec, UInts
 
 Progress = Callable[[int, int], None]
@@ -44,7 +45,7 @@ ORDER = (
     "F8_E5M2", "I8", "U8", "F6_E3M2", "F6_E2M3", "F4", "BOOL",
 )  # fmt: skip
 """The order in which safetensors stores dtypes; names decide among equal ones."""
-DEFAULT = "uniform"
+DEFAULT = "trellis"
 """The recipe for targets."""
 LARGE = 1 << 23
 """Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
@@ -61,6 +62,7 @@ def encode(
     bpw: float | None = None,
     size: int | str | None = None,
     max_error: float | None = None,
+    effort: str = "normal",
     sensitivity: Mapping[str, float] | None = None,
     importance: str | Path | Mapping[str, Any] | None = None,
     include: Sequence[str] = (),
@@ -76,8 +78,9 @@ def encode(
     target: beside the source by default. recipe: a method's name with options (``wfn:delta=0.05``), a TOML file or a ``Recipe``; by
     default lossless, or what suits a target. rules: ``GLOB=METHOD:options``, tried before the recipe.
     bpw, size, max_error: at most one of them, a bound that is never broken (spec/guide/targets.md): bits per weight or bytes (``7.5GB``) of
-    the whole file, of all shards together, or RMS error over RMS value of every tensor. sensitivity: what a squared error counts in a
-    tensor, where the bytes of a target are shared; 1 where a name is missing.
+    the whole file, of all shards together, or RMS error over RMS value of every tensor. sensitivity: what the relative
+    squared error of a tensor counts where bytes are shared; 1 where a name is missing.
+    effort: fast, normal or best, of trellises that name no number of states: 8, 32 or 256.
     importance: of every weight (a checkpoint, or name → array), for methods that weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
@@ -86,7 +89,7 @@ def encode(
     Raises EncodeError (a target that is too small, too), RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
     """
     path, bound = Path(source), Target.of(bpw, size, max_error)
-    rules_of = _recipe(recipe, rules, importance, bound)
+    rules_of = _recipe(recipe, rules, importance, bound, effort)
     job = _Job(rules_of, include, thread_count(threads), kernels, device, readback, force, bound, sensitivity or {})
     if indexes.is_folder(path):
         return _encode_folder(path, None if target is None else Path(target), job, progress)
@@ -101,10 +104,14 @@ def encode(
 
 
 def _recipe(
-    recipe: str | Path | Recipe | None, rules: Sequence[str], importance: str | Path | Mapping[str, Any] | None, target: Target | None
+    recipe: str | Path | Recipe | None,
+    rules: Sequence[str],
+    importance: str | Path | Mapping[str, Any] | None,
+    target: Target | None,
+    effort: str,
 ) -> Recipe:
     """Read a recipe; without one, take the default: lossless, or lossy for a target."""
-    found = read_recipe(recipe or ("lossless" if target is None else DEFAULT), rules, importance_of(importance))
+    found = at_effort(read_recipe(recipe or ("lossless" if target is None else DEFAULT), rules, importance_of(importance)), effort)
     return bounded(found, target) if target is not None and target.max_error is not None else found
 
 
@@ -216,6 +223,7 @@ def encode_tensors(
     bpw: float | None = None,
     size: int | str | None = None,
     max_error: float | None = None,
+    effort: str = "normal",
     sensitivity: Mapping[str, float] | None = None,
     importance: str | Path | Mapping[str, Any] | None = None,
     threads: int | None = None,
@@ -231,7 +239,7 @@ def encode_tensors(
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
     bound = Target.of(bpw, size, max_error)
-    rules_of = _recipe(recipe, rules, importance, bound)
+    rules_of = _recipe(recipe, rules, importance, bound, effort)
     job = _Job(rules_of, (), thread_count(threads), kernels, device, readback, force, bound, sensitivity or {})
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     output = _Output("", MemorySource(tensors, names, tied or {}), target, metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ Examples:
   wcodec encode checkpoint/ -o encoded/         every shard, and the index
   wcodec encode model.safetensors -t '*.weight' -o weights.wcodec
   wcodec encode model.safetensors --bpw 4       or --size 7.5GB, or --max-error 0.01
+  wcodec encode model.safetensors --bpw 4 --effort best
   wcodec encode model.safetensors --recipe wfn:delta=0.05
   wcodec encode model.safetensors --recipe my.toml --importance gradients.safetensors
   wcodec encode model.safetensors -t '*.query.*=uniform:bits=6' -t '*.ffn.*=gwk:values=16'
@@ -38,6 +40,15 @@ A recipe is a method with options, or a TOML file of rules, of which the first t
 
 A file appears when it is whole. Only a killed process leaves its .wcodec-*.tmp beside it, which may be deleted.
 """
+
+
+class Effort(StrEnum):
+    """How long trellises search."""
+
+    fast = "fast"
+    normal = "normal"
+    best = "best"
+
 
 GAP = "gap: bits per weight above the bound for Gaussian values, R − ½ log₂(σ²/D); outliers: values beyond 6 standard deviations"
 
@@ -65,6 +76,7 @@ def run(
         float | None,
         typer.Option(metavar="SHARE", help="RMS error that a tensor may have, as a share of its RMS value.", show_default=False),
     ] = None,
+    effort: Annotated[Effort, typer.Option(help="How long trellises search for a better fit: 8, 32 or 256 states.")] = Effort.normal,
     tensor: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,6 +117,7 @@ def run(
                 bpw=bpw,
                 size=size,
                 max_error=max_error,
+                effort=effort.value,
                 rules=[text for text in tensor or () if "=" in text],
                 importance=importance,
                 include=[text for text in tensor or () if "=" not in text],

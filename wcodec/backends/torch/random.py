@@ -56,11 +56,12 @@ class TorchRandom(TorchMemory):
 
     def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: Any) -> int:
         """Write 1 where the word of element start … is below threshold, else 0; the number of ones, here −1, stays on the device."""
-        self._draw(seed, id, stream, threshold, start, out)
+        self.draw_words(seed, id, stream, threshold, start, out)
         return -1
 
     @verb
-    def _draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: Tensor) -> None:
+    def draw_words(self, seed: int, id: int, stream: int, threshold: int, start: int, out: Tensor) -> None:
+        """Do ``philox_draw``."""
         for at in range(0, out.numel(), CHUNK):
             piece = out[at : at + CHUNK]
             piece.copy_(words(self.device, seed, id, stream, start + at, piece.numel()) < threshold)

@@ -82,7 +82,7 @@ class TritonRandom(TorchRandom):
         """Write the numbers of many sections."""
         launch(fill_kernel, [_fill(*call.arguments) for call in calls])
 
-    def philox_draw_many(self, calls: Sequence[Call]) -> None:
+    def draw_words_many(self, calls: Sequence[Call]) -> None:
         """Write the drawn masks of many sections."""
         launch(draw_kernel, [_draw(*call.arguments) for call in calls])
 
