@@ -1,0 +1,161 @@
+"""The tensors of one file on their way into it, side by side."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import blake3
+import numpy as np
+
+from wcodec.api.crew import Crew, Task
+from wcodec.api.opened import inside
+from wcodec.api.outcome import Outcome, judge, parts_digest
+from wcodec.api.report import TensorRow
+from wcodec.api.sources import Source
+from wcodec.api.work import pieces, together
+from wcodec.codecs import Env, check, decode
+from wcodec.container.records import TensorRecord
+from wcodec.container.writer import ContainerWriter
+from wcodec.errors import EncodeError
+from wcodec.recipes import Recipe
+from wcodec.types import Section, Spec, UInts
+
+LARGE = 1 << 23
+"""Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
+RUN = 1 << 20
+"""Bytes up to which one task encodes neighbours: fewer are not worth the handing over."""
+
+
+@dataclass(slots=True)
+class _Coded:
+    """A tensor read and encoded. section, outcome: None when an earlier tensor has the same bytes (digest). why: it stayed lossless."""
+
+    index: int
+    spec: Spec
+    digest: bytes
+    data: UInts
+    stack: ExitStack
+    section: Section | None = None
+    outcome: Outcome | None = None
+    why: str = ""
+
+
+class Encoding:
+    """Tensors on their way to a file: read and encoded by the crew, written by the caller in order, read back by the crew.
+
+    rows: what the report says of those written. readback: whether they are.
+    """
+
+    def __init__(self, source: Source, writer: ContainerWriter, recipe: Recipe, env: Env, crew: Crew, readback: bool) -> None:
+        self.rows: list[TensorRow] = []
+        self._source, self._writer, self._recipe, self._crew, self._readback = source, writer, recipe, crew, readback
+        self._env = env.within(writer.written_resource)
+        alone = crew.threads == 1 or self._env.near is not None
+        self._wide = self._env if alone else self._env.spread(crew.map, crew.threads)
+        self._known: dict[tuple[Spec, bytes], int] = {}
+        self._first: dict[tuple[Spec, bytes], int] = {}
+
+    def run(self) -> Iterator[int]:
+        """Yield the bytes of the tensors that were written, run by run."""
+        checks: deque[Task[None]] = deque()
+        for coded in self._crew.ordered(self._code, self._runs(), self._crew.threads * LARGE, self._size):
+            written = [found for its in coded if (found := self._add(its)) is not None]
+            check = partial(self._compare, written)
+            if any(its.spec.size >= LARGE for its in coded):
+                check()
+            elif written:
+                checks.append(self._crew.start(check))
+            while len(checks) > 2 * self._crew.threads:
+                self._crew.result(checks.popleft())
+            yield sum(its.spec.size for its in coded)
+        while checks:
+            self._crew.result(checks.popleft())
+
+    def _runs(self) -> Iterator[list[int]]:
+        """Yield what one task encodes: neighbours of a few bytes, or one larger tensor."""
+        run: list[int] = []
+        left = RUN
+        for index in range(len(self._source.names)):
+            left -= self._size([index])
+            if run and left < 0:
+                yield run
+                run, left = [], RUN - self._size([index])
+            run.append(index)
+        if run:
+            yield run
+
+    def _size(self, run: Sequence[int]) -> int:
+        return sum(self._source.spec(index).size for index in run)
+
+    def _code(self, run: Sequence[int]) -> list[_Coded]:
+        return [self._code_one(index) for index in run]
+
+    def _code_one(self, index: int) -> _Coded:
+        name, spec = self._source.names[index], self._source.spec(index)
+        env = self._wide if spec.size >= LARGE else self._env
+        with ExitStack() as stack, inside(name):
+            data = self._source.read(index, env.host, stack)
+            digest = blake3.blake3(data.view(np.uint8).data, max_threads=env.parallel).digest()
+            x = data if env.near is None else self._there(index, data)
+            coded = _Coded(index, spec, digest, x, stack)
+            earlier = self._known.get((spec, digest), index)
+            self._known[spec, digest] = min(index, earlier)
+            if earlier >= index:
+                found = self._recipe.encode(name, x, spec, env.leased(stack))
+                coded.section, coded.why = found.section, found.why
+                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, env.host)
+            coded.stack = stack.pop_all()
+            return coded
+
+    def _there(self, index: int, data: UInts) -> Any:
+        """Return a tensor on the device: as it is there, or copied."""
+        found = self._source.there(index)
+        return self._env.backend.from_host(data) if found is None else found
+
+    def _add(self, coded: _Coded) -> tuple[_Coded, TensorRecord] | None:
+        """Write an encoded tensor, or a reference to the same bytes; return what is to be read back."""
+        name = self._source.names[coded.index]
+        with inside(name):
+            first = self._first.setdefault((coded.spec, coded.digest), coded.index)
+            if first != coded.index:
+                self._writer.add_alias(name, first, self._source.tied(coded.index))
+                self.rows.append(self.rows[first].alias_of(name))
+            else:
+                assert coded.section is not None and coded.outcome is not None
+                out = coded.outcome
+                at = self._writer.add(name, coded.spec, coded.section, out.digest, out.source, out.tolerant)
+                self.rows.append(TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why))
+                if self._readback:
+                    return coded, self._writer.written(at)
+        coded.stack.close()
+        return None
+
+    def _compare(self, written: Sequence[tuple[_Coded, TensorRecord]]) -> None:
+        for coded, record in written:
+            name = self._source.names[coded.index]
+            with coded.stack, inside(name):
+                _compare(name, record, coded, self._wide if coded.spec.size >= LARGE else self._env)
+
+
+def _compare(name: str, record: TensorRecord, coded: _Coded, env: Env) -> None:
+    """Decode a tensor from the unfinished file and compare it with the source; a lossy one by its digest. Raises EncodeError."""
+
+    def same(window: tuple[int, int]) -> bool:
+        start, stop = window
+        with env.borrow(stop - start, coded.spec.dtype.storage) as out:
+            with together(env, name):
+                decode(record.section, record.spec, env, start, stop, out)
+            return env.backend.same(out, coded.data[start:stop])
+
+    check(record.section, record.spec, env)
+    if record.lossless:
+        good = all(env.workers(same, pieces(record.section, record.spec, env)))
+    else:
+        good = parts_digest(record.section, record.spec, env.host) == record.digest
+    if not good:
+        raise EncodeError("the tensor does not read back as it was encoded; nothing was written (please report this)")
