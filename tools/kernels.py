@@ -164,25 +164,31 @@ def key_of(row: str) -> tuple[str, ...]:
     return tuple(cell.strip() for cell in row.split("|")[1:3])
 
 
+def stored() -> dict[tuple[str, ...], str]:
+    """Return the rows of the table."""
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    return {key_of(row): row for row in text.splitlines() if row.startswith("|")}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="how the names of kernels begin; all when absent")
     parser.add_argument("--check", action="store_true", help="compare, and print what differs")
     options = parser.parse_args()
-    stored = {key_of(row): row for row in (RESULTS.read_text() if RESULTS.exists() else "").splitlines() if row.startswith("|")}
-    found: dict[tuple[str, ...], str] = {}
-    for kernel in kernels():
-        name, chosen = kernel[0], not options.names or kernel[0].startswith(tuple(options.names))
-        for target, machine in TARGETS.items():
-            if chosen:
-                found[name, target] = compiled(kernel, machine).row(name, target)
-            elif (name, target) in stored and not options.check:
-                found[name, target] = stored[name, target]
-    changed = [row for row in found.values() if row not in stored.values()]
-    if not options.check:
-        RESULTS.write_text(HEAD + "\n".join(found.values()) + "\n")
-    print("\n".join(changed))
-    return int(options.check and bool(changed or not found))
+    everything = [(kernel, target) for kernel in kernels() for target in TARGETS]
+    first = stored()
+    changed = False
+    for kernel, target in everything:
+        if options.names and not kernel[0].startswith(tuple(options.names)):
+            continue
+        row = compiled(kernel, TARGETS[target]).row(kernel[0], target)
+        if row != first.get((kernel[0], target)):
+            changed = True
+            print(row, flush=True)
+            if not options.check:
+                rows = stored() | {(kernel[0], target): row}
+                RESULTS.write_text(HEAD + "".join(f"{rows[its[0], at]}\n" for its, at in everything if (its[0], at) in rows))
+    return int(options.check and changed)
 
 
 if __name__ == "__main__":

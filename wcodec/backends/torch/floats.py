@@ -34,8 +34,8 @@ def rounded(values: Tensor, dtype: DType) -> Tensor:
     if dtype.name == "BF16":
         found = torch.where(nan, bits >> 16 | 0x40, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
         return found.to(torch.int16)
-    payload = bits >> 13 & 0x3FF  # not made quiet, unless nothing is left
-    return torch.where(nan, bits >> 31 << 15 | 0x7C00 | payload.clamp(min=1), values.to(torch.float16).view(torch.int16).int()).to(torch.int16)
+    quiet = bits >> 16 & 0x8000 | 0x7E00 | bits >> 13 & 0x3FF
+    return torch.where(nan, quiet, values.to(torch.float16).view(torch.int16).int()).to(torch.int16)
 
 
 def widened(x: Tensor, dtype: DType) -> Tensor:
