@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from wcodec.backends import Backend, available, get_backend, native
 from wcodec.coding.rans import POLYNOMIALS, Context, Job, Order
 from wcodec.coding.tables import Tables
+from wcodec.coding.trellis import Lattice, factors
 from wcodec.errors import Corrupt
 
 ORACLE = Backend()
@@ -87,6 +88,15 @@ def cases(draw: st.DrawFn, kinds: list[str] = KINDS) -> Case:
     spread = draw(st.sampled_from([0, 0.5, 3, 40, 1000]))
     tokens = np.clip(rng.normal(120, spread, rows * cols), 0, 255).astype(np.uint8)
     return make_case(order, context, precision, tokens, start)
+
+
+def lattice_of(rng: np.random.Generator, v: int, rows: int, cols: int, most: int) -> Lattice:
+    """A lattice with or without everything that one can have."""
+    high = rows if rng.integers(2) else 1
+    steps = np.exp2(rng.choice([0, -140, 120]) + rng.standard_normal(max(1, high))).astype(np.float32)
+    columns = factors(rng.integers(0, 256, cols).astype(np.uint8)) if rng.integers(2) else None
+    points = (rng.integers(0, 2**16, rng.choice([0, 1, 3, 64])) / 256).astype(np.float32)
+    return Lattice(v, 2 * int(rng.integers(0, most // 2 + 1)), steps, columns, points)
 
 
 def encoded(backend: Backend, job: Job, tokens: Any) -> tuple[Any, Any, Any]:

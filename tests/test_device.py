@@ -12,7 +12,7 @@ from battery import DEVICES, EXAMPLES, FIXTURES, MASKS, cases, make_env, pass_ba
 from everything import everything
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from kernels import Case, outcome
+from kernels import Case, each, outcome
 from kernels import cases as streams
 from safetensors.torch import load_file as load_safetensors
 from strategies import masks, tensors, windows
@@ -24,10 +24,15 @@ from wcodec.api.files import STORAGE
 from wcodec.api.opened import Opened
 from wcodec.backends import choose, get_backend
 from wcodec.backends.torch import TorchBackend, proof
+from wcodec.backends.torch.arrays import as_array
+from wcodec.backends.torch.floats import rounded
 from wcodec.cli import main
+from wcodec.codecs import CODECS
+from wcodec.codecs.base import decode
+from wcodec.coding.numbers import LOSSY, from_float32
 from wcodec.errors import BackendUnavailable, Corrupt, WcodecError
 from wcodec.selftest import selftest
-from wcodec.types import DTYPES, MemoryStream
+from wcodec.types import DTYPES, MemoryStream, Spec
 
 EACH = [pytest.param(name, marks=pytest.mark.cuda if "@" in name else ()) for name in DEVICES]
 
@@ -122,6 +127,38 @@ def test_one_launch_for_many_tensors(device, monkeypatch):
     with Opened(data, STORAGE, **opening(device)) as opened:
         opened.get_tensors()
     assert ("rans_join", 7) in launched and sum(name == "rans_join" for name, _ in launched) == 1
+
+
+@pytest.mark.parametrize("device", EACH)
+def test_one_launch_for_the_parts_of_a_tensor(device, monkeypatch):
+    """Experts decode together, and what follows waits for all of them."""
+    spec, env = Spec.of("BF16", 7, 20, 64), make_env(device)
+    x = torch.randn(*spec.shape).bfloat16().view(torch.int16).numpy().view(np.uint16).ravel()
+    section = CODECS["concat"].encode(x, spec, make_env("numpy"), lengths=[1] * 7, codec="planes")
+    backend: Any = env.backend
+    launched: list[tuple[str, int]] = []
+    run = type(backend).run
+    monkeypatch.setattr(type(backend), "run", lambda self, name, calls: (launched.append((name, len(calls))), run(self, name, calls))[1])
+    with backend.batch() as batch, batch.tape("experts"):
+        out, copied = (backend.empty(spec.count, spec.dtype.storage) for _ in range(2))
+        backend.fill(out, 0)
+        decode(section, spec, env, 0, spec.count, out)
+        backend.copy(out, copied)
+    assert launched == [("fill", 1), ("rans_join", 7), ("copy", 1)]
+    assert same_bits(backend.to_host(copied), x)
+
+
+def test_rounding_is_the_same_everywhere():
+    """Every upper half of a float32, with lower halves that are ties, next to ties, and NaNs that signal."""
+    low = np.array([0, 1, 0x7FF, 0x800, 0xFFF, 0x1000, 0x1001, 0x1FFF, 0x2000, 0x7FFF, 0x8000, 0x8001, 0xEFFF, 0xF000, 0xFFFF], np.uint32)
+    values = (np.arange(1 << 16, dtype=np.uint32)[:, None] << np.uint32(16) | low).ravel().view(np.float32)
+    for dtype in (DTYPES[name] for name in LOSSY):
+        want = from_float32(values, dtype)
+        assert same_bits(as_array(rounded(torch.from_numpy(values), dtype)), want)
+        for backend in each():
+            out = np.empty_like(want)
+            backend.round_floats(values, dtype, out)
+            assert same_bits(out, want)
 
 
 @pytest.mark.parametrize("device", EACH)

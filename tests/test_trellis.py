@@ -9,7 +9,7 @@ import pytest
 from battery import BACKENDS, altered, breaks, decoded, make_env, raw, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import ORACLE, Case, cases, each, needs_native, outcome
+from kernels import ORACLE, Case, cases, each, lattice_of, needs_native, outcome
 from strategies import finite, finite_tensors, windows
 
 from wcodec.codecs import CODECS, check
@@ -20,15 +20,6 @@ from wcodec.coding.numbers import LOSSY, to_float32
 from wcodec.coding.trellis import Lattice, Quantised, code, factors
 from wcodec.errors import BackendUnavailable, Corrupt, EncodeError
 from wcodec.types import DTYPES, Section, Spec
-
-
-def lattice_of(rng: np.random.Generator, v: int, rows: int, cols: int, most: int) -> Lattice:
-    """A lattice with or without everything that one can have."""
-    high = rows if rng.integers(2) else 1
-    steps = np.exp2(rng.choice([0, -140, 120]) + rng.standard_normal(max(1, high))).astype(np.float32)
-    columns = factors(rng.integers(0, 256, cols).astype(np.uint8)) if rng.integers(2) else None
-    points = (rng.integers(0, 2**16, rng.choice([0, 1, 3, 64])) / 256).astype(np.float32)
-    return Lattice(v, 2 * int(rng.integers(0, most // 2 + 1)), steps, columns, points)
 
 
 @st.composite

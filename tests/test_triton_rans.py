@@ -14,15 +14,18 @@ import torch
 from battery import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import KINDS, ORACLE, Case, make_case, make_context, outcome
+from kernels import KINDS, ORACLE, Case, lattice_of, make_case, make_context, outcome
 
 from wcodec.api.files import STORAGE
 from wcodec.api.opened import Opened
 from wcodec.backends import Planes, Symbols
-from wcodec.backends.triton.rans_decode import Gather, Join, RansCall, rans_decode_many
+from wcodec.backends.torch import TorchBackend
+from wcodec.backends.triton.rans_decode import Dequantise, Gather, Join, RansCall, rans_decode_many
 from wcodec.backends.triton.rans_encode import rans_encode_many, rans_histogram_many
+from wcodec.coding.numbers import LOSSY
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.tables import Tables
+from wcodec.types import DTYPES
 
 UNTOUCHED = 77
 RULES = {0: None, 1: "E-6", 2: "E-7", 3: "E-7"}
@@ -38,11 +41,12 @@ def small_cases(draw: st.DrawFn, kinds: list[str] = KINDS, tiled: bool = True) -
     most, widths = SIZES[lanes]
     cols = draw(st.sampled_from(widths))
     rows = draw(st.integers(0, most // cols))
-    if not tiled or draw(st.booleans()):
+    kind = draw(st.sampled_from(kinds))
+    if not tiled or (not kind.endswith(" classes") and draw(st.booleans())):
         order = Order(rows * cols, cols, lanes, block=128 * draw(st.integers(1, 4)))
     else:
         order = Order(rows * cols, cols, lanes, tile=(draw(st.integers(1, 3)), 4 * lanes * draw(st.integers(1, 2))))
-    start, kind = order.unit * draw(st.integers(0, 2)), draw(st.sampled_from(kinds))
+    start = order.unit * draw(st.integers(0, 2))
     tokens = np.clip(rng.normal(120, draw(st.sampled_from([0, 3, 1000])), rows * cols), 0, 255).astype(np.uint8)
     return make_case(order, make_context(rng, kind, rows, cols, start), draw(st.integers(8, 12)), tokens, start)
 
@@ -182,6 +186,29 @@ def test_gather(case: Case, bits: int, width: int, entries: int) -> None:
     assert bool(int(call.status) & 4) == (not known.all()) and untouched(whole, case.count * width)
     got = out.numpy().view(centroids.dtype).reshape(-1, width)[known]
     assert np.array_equal(got, centroids.reshape(-1, width)[case.tokens[known]])
+
+
+TRELLISES = [kind for kind in KINDS if kind.startswith("trellis")]
+
+
+@given(small_cases(TRELLISES), st.sampled_from(LOSSY), st.integers(0, 2**32), st.sampled_from([0, 0, 1]))
+@quick
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # the interpreter's numpy
+def test_dequantise(case: Case, name: str, seed: int, shift: int) -> None:
+    order, dtype = case.job.order, DTYPES[name]
+    rows = -(-(case.job.start % order.cols + case.count) // order.cols)
+    lattice = lattice_of(np.random.default_rng(seed), case.job.context.trellis, rows, order.cols, 254)
+    expected = np.empty(case.count, dtype.storage)
+    arguments = case.job, case.job.tables.lut(), case.states, case.offsets
+    ORACLE.trellis_decode(*arguments, case.words, lattice, dtype, expected)
+    whole, out = room(case.count, dtype.bits, shift)
+    call = call_of(case, out, Dequantise(lattice, dtype))
+    rans_decode_many([call])
+    assert np.array_equal(out.numpy().view(expected.dtype), expected) and untouched(whole, case.count, shift)
+    assert int(call.status) == 0
+    out.zero_()
+    TorchBackend(torch.device("cpu"), ORACLE).trellis_decode(*arguments, tensor(case.words), lattice, dtype, out)
+    assert np.array_equal(out.numpy().view(expected.dtype), expected)
 
 
 @given(st.lists(small_cases(), min_size=1, max_size=2))

@@ -40,10 +40,11 @@ HEAD = f"""# What the kernels take
 Written by `tools/kernels.py` with Triton {triton.__version__}: compiled ahead of time for {WARPS} warps, without fusing
 operations on floats. No GPU has run them here.
 `loop`: instructions of the first innermost loop, for the decoder of 32 lanes that of four symbols per lane: 128 symbols of a block per warp
-(a wave of 64 decodes two blocks). `spills`: loads and stores of spilled registers; bytes of scratch memory on gfx942. `fma`: fused
-multiply-adds of floats, those that divisions are made of left out. `shared`: bytes a program has.
+(a wave of 64 decodes two blocks). `spills`: loads and stores of spilled registers; bytes of scratch memory on gfx942. `shared`: bytes a program
+has. `inexact`: operations on floats that are fused, approximate or flush subnormals, in PTX (gfx942: in LLVM's code); and fused ones in machine
+code, but for those that divisions are made of: with divisions, additions and products that it lacks.
 
-| kernel | target | registers | spills | shared | instructions | loop | fma |
+| kernel | target | registers | spills | shared | instructions | loop | inexact |
 |---|---|---|---|---|---|---|---|
 """
 
@@ -57,11 +58,11 @@ class Figures:
     shared: int
     instructions: int
     loop: int
-    fma: int
+    inexact: int
 
     def row(self, name: str, target: str) -> str:
         loop = self.loop or "–"
-        return f"| {name} | {target} | {self.registers} | {self.spills} | {self.shared} | {self.instructions} | {loop} | {self.fma} |"
+        return f"| {name} | {target} | {self.registers} | {self.spills} | {self.shared} | {self.instructions} | {loop} | {self.inexact} |"
 
 
 def kernels() -> list[Kernel]:
@@ -84,14 +85,19 @@ def compiled(kernel: Kernel, target: GPUTarget) -> Figures:
 
 def _nvidia(made: triton.compiler.CompiledKernel) -> Figures:
     code, usage = _dump(made.asm["cubin"])
-    divides = re.search(r"(div|sqrt|rcp)\.rn\.f", made.asm["ptx"])  # exact, and made of fused operations
-    fused = len(re.findall(r"\bfma\.", made.asm["ptx"])) + (0 if divides else sum(_fuses(text) for _, text in code))
+    ptx, instructions = made.asm["ptx"], [text for _, text in code]
+    inexact = len(re.findall(r"\bfma\.|\.ftz\b|\.approx\b|\bdiv\.full", ptx))
+    if re.search(r"(div|sqrt|rcp)\.rn\.f", ptx):
+        stated = len(re.findall(r"\b(add|sub|mul)\.(rn\.)?f32", ptx))
+        inexact += max(0, stated - sum(bool(re.search(r"\bF(ADD|MUL) ", text)) for text in instructions))
+    else:
+        inexact += sum(_fuses(text) for text in instructions)
     registers = re.search(r"REG:(\d+)", usage)
     assert registers is not None
     spills = sum(bool(re.search(r"\b(STL|LDL)\b", text)) for _, text in code)
     places = {at: i for i, (at, _) in enumerate(code)}
     jumps = [(i, places[int(m.group(1), 16)]) for i, (_, text) in enumerate(code) if (m := re.search(r"\bBRA\b.*?(0x[0-9a-f]+)", text))]
-    return Figures(int(registers.group(1)), spills, made.metadata.shared, len(code), _loop(jumps, [text for _, text in code]), fused)
+    return Figures(int(registers.group(1)), spills, made.metadata.shared, len(code), _loop(jumps, instructions), inexact)
 
 
 def _loop(jumps: list[tuple[int, int]], code: list[str]) -> int:
@@ -124,23 +130,33 @@ def _dump(cubin: bytes) -> tuple[list[tuple[int, str]], str]:
 
 
 def _amd(made: triton.compiler.CompiledKernel) -> Figures:
-    text = made.asm["amdgcn"]
+    text, llvm = made.asm["amdgcn"], made.asm["llir"]
     code: list[str] = []
-    labels: dict[str, int] = {}
+    inside: dict[str, int] = {}  # instructions by the header of the loop that they stand in
+    loops: list[str] = []
+    inner = label = ""
     for line in text.splitlines():
-        if label := re.match(r"(\.\w+):", line):
-            labels[label.group(1)] = len(code)
-        elif re.match(r"\t(s|v|ds|global|flat|buffer|scratch)_\w+", line):
+        if block := re.match(r"(?:\.L(BB\w+):|; %bb)", line):
+            inner, label = "", block.group(1)
+        if re.search(r"=>\s*This Inner Loop Header", line):  # LLVM says which loop a block stands in
+            inner = label
+            loops.append(label)
+        elif within := re.search(r"in Loop: Header=(\w+)", line):
+            inner = within.group(1)
+        if re.match(r"\t(s|v|ds|global|flat|buffer|scratch)_\w+", line):
             code.append(line.strip())
-    jumps = [(i, labels[m.group(1)]) for i, its in enumerate(code) if (m := re.match(r"s_c?branch\w*\s+(\.\w+)", its))]
+            inside[inner] = inside.get(inner, 0) + 1
 
     def fact(name: str) -> int:
         found = re.search(rf"{name}:?\s+(\d+)", text)
         return int(found.group(1)) if found else 0
 
-    divides = re.search(r"v_div_|v_sqrt|v_rcp_", text)  # of integers too
-    fused = 0 if divides else sum(bool(re.match(r"v_(pk_)?(fma|mad_f|mac_f)", its)) for its in code)
-    return Figures(fact("; NumVgprs"), fact("; ScratchSize"), made.metadata.shared, len(code), _loop(jumps, code), fused)
+    inexact = len(re.findall(r"\bf(?:add|sub|mul|div) (?:\w+ )*?(?:fast|contract|afn|arcp|reassoc)\b|call .*@llvm\.(?:fma|fmuladd)\.", llvm))
+    inexact += int(fact(".amdhsa_float_denorm_mode_32") != 3 or fact(".amdhsa_float_denorm_mode_16_64") != 3)
+    if not re.search(r"v_div_|v_sqrt|v_rcp_", text):  # divisions of integers are made of products of floats too
+        inexact += sum(bool(re.match(r"v_(pk_)?(fma|mad_f|mac_f)", its)) for its in code)
+    loop = inside[loops[0]] if loops else 0
+    return Figures(fact("; NumVgprs"), fact("; ScratchSize"), made.metadata.shared, len(code), loop, inexact)
 
 
 def key_of(row: str) -> tuple[str, ...]:
@@ -148,25 +164,31 @@ def key_of(row: str) -> tuple[str, ...]:
     return tuple(cell.strip() for cell in row.split("|")[1:3])
 
 
+def stored() -> dict[tuple[str, ...], str]:
+    """Return the rows of the table."""
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    return {key_of(row): row for row in text.splitlines() if row.startswith("|")}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="how the names of kernels begin; all when absent")
     parser.add_argument("--check", action="store_true", help="compare, and print what differs")
     options = parser.parse_args()
-    stored = {key_of(row): row for row in (RESULTS.read_text() if RESULTS.exists() else "").splitlines() if row.startswith("|")}
-    found: dict[tuple[str, ...], str] = {}
-    for kernel in kernels():
-        name, chosen = kernel[0], not options.names or kernel[0].startswith(tuple(options.names))
-        for target, machine in TARGETS.items():
-            if chosen:
-                found[name, target] = compiled(kernel, machine).row(name, target)
-            elif (name, target) in stored and not options.check:
-                found[name, target] = stored[name, target]
-    changed = [row for row in found.values() if row not in stored.values()]
-    if not options.check:
-        RESULTS.write_text(HEAD + "\n".join(found.values()) + "\n")
-    print("\n".join(changed))
-    return int(options.check and bool(changed or not found))
+    everything = [(kernel, target) for kernel in kernels() for target in TARGETS]
+    first = stored()
+    changed = False
+    for kernel, target in everything:
+        if options.names and not kernel[0].startswith(tuple(options.names)):
+            continue
+        row = compiled(kernel, TARGETS[target]).row(kernel[0], target)
+        if row != first.get((kernel[0], target)):
+            changed = True
+            print(row, flush=True)
+            if not options.check:
+                rows = stored() | {(kernel[0], target): row}
+                RESULTS.write_text(HEAD + "".join(f"{rows[its[0], at]}\n" for its, at in everything if (its[0], at) in rows))
+    return int(options.check and changed)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ class Concat(Codec):
             if begin > stop:
                 break
             if low < high:
-                base.decode(part, its, env, low - begin, high - begin, out[low - start : high - start])
+                with env.backend.apart():
+                    base.decode(part, its, env, low - begin, high - begin, out[low - start : high - start])
             elif begin == end:  # nothing to decode, but something to check
                 base.decode(part, its, env, 0, 0, out[:0])
 

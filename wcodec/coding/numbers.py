@@ -32,7 +32,7 @@ def to_float32(x: UInts, dtype: DType) -> npt.NDArray[np.float32]:
 
 
 def from_float32(values: npt.NDArray[np.float32], dtype: DType) -> UInts:
-    """Round float32 to storage elements, to nearest even; F64 is widened. NaNs stay NaNs."""
+    """Round float32 to storage elements, to nearest even; F64 is widened. NaNs keep their sign and the upper bits of their payload, and become quiet."""
     if dtype.name == "BF16":
         bits = np.ascontiguousarray(values).view(np.uint32)
         rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
@@ -41,7 +41,11 @@ def from_float32(values: npt.NDArray[np.float32], dtype: DType) -> UInts:
     if dtype.name == "F32":
         return np.ascontiguousarray(values).view(np.uint32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return values.astype(FLOATS[dtype.name]).view(dtype.storage)
+        found: UInts = values.astype(FLOATS[dtype.name]).view(dtype.storage)
+    if dtype.name == "F16" and (nan := np.isnan(values)).any():  # some builds of numpy keep NaNs signalling, some do not
+        bits = values[nan].view(np.uint32)
+        found[nan] = bits >> np.uint32(16) & np.uint32(0x8000) | np.uint32(0x7E00) | bits >> np.uint32(13) & np.uint32(0x3FF)
+    return found
 
 
 def add(a: UInts, b: UInts, dtype: DType) -> UInts:

@@ -74,6 +74,10 @@ class MemoryVerbs:
         """Return a contiguous copy with other axes, at once (``at_once``)."""
         return np.ascontiguousarray(x.transpose(axes))
 
+    def apart(self) -> AbstractContextManager[None]:
+        """Let verbs inside the block go before or after those of neighbouring blocks ``apart``."""
+        return nullcontext()
+
     def at_once(self) -> AbstractContextManager[None]:
         """Let verbs do inside the block what an open batch of a device would leave for later: others will use their results."""
         return nullcontext()

@@ -88,12 +88,19 @@ class Ledger:
 
 
 @dataclass(slots=True)
+class Fork:
+    """Tapes of which each keeps its order; what stands before and after all of them does so too."""
+
+    tapes: list[Tape] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Tape:
     """The calls of one tensor that wait for their turn. place: for errors. now: they do not wait (``at_once``)."""
 
     place: str
     ledger: Ledger
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Call | Fork] = field(default_factory=list)
     now: bool = False
 
 
@@ -119,6 +126,22 @@ class Recorder:
             yield
         finally:
             self._open.tape = before
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Record calls that do not depend on those of neighbouring blocks ``apart``, nor these on them."""
+        tape = self.tape
+        if tape is None or tape.now:
+            yield
+            return
+        its = Tape(tape.place, tape.ledger)
+        with self.recording(its):
+            yield
+        last = tape.calls[-1] if tape.calls else None
+        fork = last if isinstance(last, Fork) else Fork()
+        fork.tapes.append(its)
+        if fork is not last:
+            tape.calls.append(fork)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

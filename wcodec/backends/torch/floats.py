@@ -18,8 +18,6 @@ from wcodec.types import DType
 
 CHUNK = 1 << 24
 """Elements whose steps are looked up at once."""
-QUIET = {"F16": (0x7C00, 13, 0x200), "BF16": (0x7F80, 16, 0x40)}
-"""Of a NaN in 16 bits: exponent, places that its payload moves, and the bit that makes it quiet."""
 
 
 def rounded(values: Tensor, dtype: DType) -> Tensor:
@@ -33,11 +31,11 @@ def rounded(values: Tensor, dtype: DType) -> Tensor:
         payload = (bits.long() & 0x7FFFFF) << 29
         sign = bits.long() >> 31 << 63
         return torch.where(nan, sign | 0x7FF8 << 48 | payload, wide)
-    exponent, places, quiet = QUIET[dtype.name]
-    bf16 = dtype.name == "BF16"
-    found = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 if bf16 else values.to(torch.float16).view(torch.int16).int()
-    sign, payload = bits >> 31 << 15, (bits & 0x7FFFFF) >> places
-    return torch.where(nan, sign | exponent | quiet | payload, found).to(torch.int16)
+    if dtype.name == "BF16":
+        found = torch.where(nan, bits >> 16 | 0x40, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+        return found.to(torch.int16)
+    quiet = bits >> 16 & 0x8000 | 0x7E00 | bits >> 13 & 0x3FF
+    return torch.where(nan, quiet, values.to(torch.float16).view(torch.int16).int()).to(torch.int16)
 
 
 def widened(x: Tensor, dtype: DType) -> Tensor:

@@ -51,6 +51,13 @@ def decode(windows: Sequence[Window]) -> list[Tensor]:
     return [tokens for tokens in found if tokens is not None]
 
 
+def decode_branches(window: Window) -> tuple[Tensor, Tensor]:
+    """Return the tokens of a window with trellises, and z0 of each. Fails with E-6, E-7."""
+    z0 = torch.zeros(window.job.order.count + 1, dtype=torch.uint8, device=window.words.device)
+    tokens = _alone(window, z0) if window.job.order.count else z0[:0]
+    return tokens, z0[:-1]
+
+
 def _runs(windows: Sequence[Window], members: Sequence[int]) -> Iterator[list[int]]:
     """Cut into runs that indices can count."""
     run: list[int] = []
@@ -149,8 +156,8 @@ class _Step:
         at += rank[:, -1:]
 
 
-def _alone(window: Window) -> Tensor:
-    """Decode a window of any order and context."""
+def _alone(window: Window, z0: Tensor | None = None) -> Tensor:
+    """Decode a window of any order and context. z0: where the parities of its trellises go, and one that is of none."""
     job, device = window.job, window.words.device
     order, lanes, precision = job.order, job.order.lanes, job.tables.precision
     places = Places(job, device)
@@ -170,7 +177,10 @@ def _alone(window: Window) -> Tensor:
         table = tables << precision
         bad |= (lut.index_select(0, (table + (x & ((1 << precision) - 1))).reshape(-1)).view(x.shape) == 0) & valid
         step(x, at, table, token, valid)
-        out[torch.where(valid, element, order.count)] = token
+        there = torch.where(valid, element, order.count)
+        out[there] = token
+        if z0 is not None:
+            z0[there] = (tables & 1).to(torch.uint8)
         places.advance(s, token, valid)
     fail(window.status, "E-7", bad)
     fail(window.status, "E-6", (x != 1 << 16).any() | (at != end).any())

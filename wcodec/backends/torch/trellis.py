@@ -10,9 +10,9 @@ from torch import Tensor
 
 from wcodec.backends.torch.arrays import unsigned
 from wcodec.backends.torch.calls import Call, checked, verb
-from wcodec.backends.torch.entropy import TorchEntropy, decoded
+from wcodec.backends.torch.entropy import TorchEntropy
 from wcodec.backends.torch.floats import TorchFloats, plainly, rounded
-from wcodec.backends.torch.rans import branches
+from wcodec.backends.torch.rans import Window, branches, decode_branches
 from wcodec.coding.rans import Job, Order
 from wcodec.coding.trellis import Lattice
 from wcodec.types import U32, DType
@@ -29,17 +29,18 @@ class TorchTrellis(TorchEntropy, TorchFloats):
 
     def trellis_decode_many(self, calls: Sequence[Call]) -> None:
         """Decode and dequantise many windows. Arguments of a call: those of rans_decode, but lattice, dtype and out."""
-        for call, symbols in zip(calls, decoded(calls), strict=True):
+        for call in calls:
             job, (lattice, dtype, out) = call.arguments[0], call.arguments[5:]
-            self._dequantise(job.order, job.start, symbols, lattice, dtype, out)
+            symbols, z0 = decode_branches(Window(call.status, *call.arguments[:5]))
+            self._dequantise(job.order, job.start, symbols, z0, lattice, dtype, out)
 
     @verb
     def trellis_dequantise(self, order: Order, start: int, symbols: Tensor, lattice: Lattice, dtype: DType, out: Tensor) -> None:
         """Write what the symbols of a window stand for, rounded to a float dtype."""
-        self._dequantise(order, start, symbols, lattice, dtype, out)
+        self._dequantise(order, start, symbols, branches(order, lattice.v, symbols), lattice, dtype, out)
 
-    def _dequantise(self, order: Order, start: int, symbols: Tensor, lattice: Lattice, dtype: DType, out: Tensor) -> None:
-        z0, count, cols = branches(order, lattice.v, symbols), symbols.numel(), max(order.cols, 1)
+    def _dequantise(self, order: Order, start: int, symbols: Tensor, z0: Tensor, lattice: Lattice, dtype: DType, out: Tensor) -> None:
+        count, cols = symbols.numel(), max(order.cols, 1)
         k = 2 * (unsigned(symbols).int() - lattice.zero) + z0
         size = k.abs()
         found = size.float()

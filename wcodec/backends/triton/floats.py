@@ -40,7 +40,7 @@ WIDE_COLS = 1 << 30
 def narrow(value, FORMAT: tl.constexpr):
     """Round float32 to the bits of a float format, to nearest even, in integers: conversions treat NaNs as each processor likes.
 
-    F64 is widened. NaNs keep their sign and the upper bits of their payload; they become quiet, except in F16, as in numpy.
+    F64 is widened. NaNs keep their sign and the upper bits of their payload; they become quiet.
     """
     bits = value.to(tl.uint32, bitcast=True)
     size = bits & 0x7FFFFFFF
@@ -54,8 +54,7 @@ def narrow(value, FORMAT: tl.constexpr):
         small = (size.to(tl.float32, bitcast=True) + 0.5).to(tl.uint32, bitcast=True) - 0x3F000000
         rounded = (size + 0xFFF + (size >> 13 & 1) - 0x38000000) >> 13
         rounded = tl.where(size < 0x38800000, small, tl.where(size < 0x47800000, rounded, 0x7C00))
-        payload = size >> 13 & 0x3FF
-        rounded = tl.where(size > 0x7F800000, 0x7C00 | tl.where(payload == 0, 1, payload), rounded)
+        rounded = tl.where(size > 0x7F800000, 0x7E00 | size >> 13 & 0x3FF, rounded)
         return (rounded | (bits >> 16 & 0x8000)).to(tl.uint16)
     else:
         quiet = (bits >> 31).to(tl.uint64) << 63 | 0x7FF8000000000000 | (bits & 0x3FFFFF).to(tl.uint64) << 29

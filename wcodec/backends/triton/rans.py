@@ -9,7 +9,7 @@ import torch
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.entropy import TorchEntropy
-from wcodec.backends.triton.rans_decode import Gather, Join, RansCall, rans_decode_many
+from wcodec.backends.triton.rans_decode import Dequantise, Gather, Join, RansCall, Then, rans_decode_many
 from wcodec.backends.triton.rans_encode import rans_encode_many, rans_histogram_many
 from wcodec.coding.rans import Job
 from wcodec.types import U8, U32, U64
@@ -30,6 +30,10 @@ class TritonRans(TorchEntropy):
         """Decode and look up many windows."""
         rans_decode_many([_call(call, Gather(*call.arguments[5:7])) for call in calls])
 
+    def trellis_decode_many(self, calls: Sequence[Call]) -> None:
+        """Decode and dequantise many windows."""
+        rans_decode_many([_call(call, Dequantise(*call.arguments[5:7])) for call in calls])
+
     def rans_histogram(self, job: Job, tokens: Any) -> U64:
         """Count the tokens of a window per table."""
         return rans_histogram_many([(job, tokens)])[0]
@@ -43,7 +47,7 @@ class TritonRans(TorchEntropy):
         return states, per_block, size
 
 
-def _call(call: Call, then: Join | Gather | None) -> RansCall:
+def _call(call: Call, then: Then) -> RansCall:
     assert call.status is not None
     job, lut, states, offsets, words = call.arguments[:5]
     return RansCall(job, lut, states, offsets, words, call.arguments[-1], call.status, then)

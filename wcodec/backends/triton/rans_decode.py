@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from wcodec.backends.triton import rans_kernels as kernels
 from wcodec.backends.triton.launch import Kernel, Work, launch, variant
 from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
 from wcodec.coding.rans import Job
-from wcodec.types import U32
+from wcodec.coding.trellis import Lattice
+from wcodec.types import U32, DType
 
 UNUSED_TABLE = RULES["E-7"][0]
 
@@ -38,6 +39,18 @@ class Gather:
 
 
 @dataclass(frozen=True, slots=True)
+class Dequantise:
+    """What the symbols of a trellis stand for, and the float dtype to round it to."""
+
+    lattice: Lattice
+    dtype: DType
+
+
+Then: TypeAlias = Join | Gather | Dequantise | None
+"""What becomes of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class RansCall:
     """A window to decode: arguments of ``rans_decode``, what becomes of the tokens, and a flag word, int32 [1], on the device.
 
@@ -51,7 +64,7 @@ class RansCall:
     words: torch.Tensor
     out: torch.Tensor
     status: torch.Tensor
-    then: Join | Gather | None = None
+    then: Then = None
 
 
 def rans_decode_many(calls: Sequence[RansCall]) -> None:
@@ -97,6 +110,11 @@ def _check(call: RansCall) -> None:
     elif isinstance(call.then, Gather):
         width = call.then.width
         sound = sound and call.then.centroids.dtype == call.out.dtype and call.then.centroids.numel() % width == 0
+    elif isinstance(call.then, Dequantise):
+        lattice, cols = call.then.lattice, max(order.cols, 1)
+        last_row = -(-(call.job.start + count) // cols) - call.job.start // cols
+        sound = sound and lattice.rows.size in (1, last_row) and (lattice.columns is None or lattice.columns.size == order.cols)
+        sound = sound and call.job.context.trellis > 0 and call.out.element_size() == call.then.dtype.storage.itemsize
     if not (sound and call.out.numel() == count * width and call.out.is_contiguous() and words.is_contiguous()):
         raise ValueError("arrays of a token stream do not fit its job")
 
@@ -106,6 +124,12 @@ def _send(call: RansCall, sent: Sent) -> Fields:
     if isinstance(call.then, Join) and call.then.split.bits - call.then.split.rest <= 8:
         lut = _symbols_in(lut, call.then.symbols)
     fields = {"LUT": sent.add(lut), "STATES": sent.add(call.states), "OFFSETS": sent.add(call.offsets)}
+    if isinstance(call.then, Dequantise):
+        its = call.then.lattice
+        columns = np.ones(1) if its.columns is None else its.columns
+        points = np.append(np.float32(0), its.points)
+        arrays = {"STEPS": its.rows, "FACTORS": columns, "POINTS": points}
+        fields |= {name: sent.add(array.astype(np.float32)) for name, array in arrays.items()}
     return fields | send_context(call.job, sent)
 
 
@@ -131,24 +155,29 @@ def _settings(call: RansCall) -> Fields:
     elif isinstance(then, Gather):
         found |= {"CENTROIDS": then.centroids.data_ptr(), "WIDTH": then.width}
         found["ENTRIES"] = then.centroids.numel() // then.width
+    elif isinstance(then, Dequantise):
+        its = then.lattice
+        found |= {"ZERO": its.zero, "SOME_STEPS": its.rows.size > 1, "SOME_FACTORS": its.columns is not None, "MOST_POINTS": its.points.size}
     whole = (order.block or order.cols % 4 == 0) and all(x.data_ptr() % 16 == 0 for x in aligned)
     return found | {"WHOLE": int(whole)}
 
 
 def _constants(call: RansCall) -> dict[str, Any]:
     found = {"HELD": held(call.job), "EPILOGUE": kernels.BYTES.value, "BITS": 8 * call.out.element_size()}
-    found |= {"REST_BITS": 0, "SIGN": 0, "IS_PACKED": False}
+    found |= {"REST_BITS": 0, "SIGN": 0, "IS_PACKED": False, "FORMAT": ""}
     if isinstance(call.then, Join):
         split, packed = call.then.split, call.then.symbols.packed
         found |= {"EPILOGUE": kernels.JOIN.value, "REST_BITS": split.rest, "SIGN": split.sign, "IS_PACKED": packed}
     elif isinstance(call.then, Gather):
         found["EPILOGUE"] = (kernels.GATHER if call.then.width == 1 else kernels.GATHER_WIDE).value
+    elif isinstance(call.then, Dequantise):
+        found |= {"EPILOGUE": kernels.VALUES.value, "FORMAT": call.then.dtype.name}
     return found
 
 
 def _variant(name: str, **constants: Any) -> Kernel:
     usual = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4}
-    usual |= {"EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False}
+    usual |= {"EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False, "FORMAT": ""}
     return variant(f"rans decode, {name}", kernels.rans_decode_kernel, **usual | constants)
 
 
@@ -162,6 +191,11 @@ KERNELS = [
     _variant("trellis", CONTEXT=kernels.PARITY.value),
     _variant("trellis, tiles", CONTEXT=kernels.PARITY.value, TILED=True),
     _variant("trellis, wide tiles", CONTEXT=kernels.PARITY.value, TILED=True, HELD=False),
+    _variant("trellis and classes, tiles", CONTEXT=kernels.PAIRS.value, TILED=True),
+    _variant("trellis to BF16", CONTEXT=kernels.PARITY.value, EPILOGUE=kernels.VALUES.value, BITS=16, FORMAT="BF16"),
+    _variant("trellis to BF16, tiles", CONTEXT=kernels.PAIRS.value, EPILOGUE=kernels.VALUES.value, BITS=16, FORMAT="BF16", TILED=True),
+    _variant("trellis to F16, tiles", CONTEXT=kernels.PARITY.value, EPILOGUE=kernels.VALUES.value, BITS=16, FORMAT="F16", TILED=True),
+    _variant("trellis to F32, tiles", CONTEXT=kernels.PARITY.value, EPILOGUE=kernels.VALUES.value, BITS=32, FORMAT="F32", TILED=True),
     _variant("joined 8 bits, 3 packed", EPILOGUE=kernels.JOIN.value, REST_BITS=3, IS_PACKED=True),
     _variant("joined 16 bits, rest 8", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=8, SIGN=1),
     _variant("joined 16 bits, 7 packed", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=7, SIGN=2, IS_PACKED=True),

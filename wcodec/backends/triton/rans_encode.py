@@ -11,8 +11,9 @@ import torch
 import triton
 
 from wcodec.backends.triton import rans_encode_kernels as kernels
+from wcodec.backends.triton import rans_kernels
 from wcodec.backends.triton.launch import Work, launch, variant
-from wcodec.backends.triton.rans_sections import KINDS, Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
+from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
 from wcodec.coding.rans import Job
 from wcodec.coding.tables import Tables
 from wcodec.types import U32, U64
@@ -121,8 +122,8 @@ def _choose(calls: Sequence[Tokens]) -> list[torch.Tensor | None]:
 
 
 KERNELS = [
-    variant("choose, trellis in tiles", kernels.choose_kernel, CONTEXT=KINDS["trellis"], TILED=True, HELD=True, W=32, NB=4),
-    variant("choose, classes", kernels.choose_kernel, CONTEXT=KINDS["classes"], TILED=False, HELD=True, W=32, NB=4),
+    variant("choose, trellis in tiles", kernels.choose_kernel, CONTEXT=rans_kernels.PARITY.value, TILED=True, HELD=True, W=32, NB=4),
+    variant("choose, classes", kernels.choose_kernel, CONTEXT=rans_kernels.CLASS.value, TILED=False, HELD=True, W=32, NB=4),
     variant("count 256 tokens", kernels.count_kernel, SEVERAL=False, BINS=256),
     variant("count 4096 tokens of tables", kernels.count_kernel, SEVERAL=True, BINS=MOST_BINS),
     variant("rans encode, tokens", kernels.rans_encode_kernel, SEVERAL=False, TILED=False, W=32, NB=4),

@@ -43,12 +43,12 @@ def choose_kernel(
         mask = j < valid[:, :, None]
         element = (first + ahead)[:, None, None] + (4 * lane[:, :, None] + j)
         a, b, c, d = apart(tl.load(tokens + element, mask=mask, other=0).to(tl.uint32))
-        if CONTEXT == rans.PARITY and not HELD:
+        if CONTEXT >= rans.PARITY and not HELD:
             state = tl.load(kept + piece * W, mask=(tl.zeros([NB, W], tl.int32) + down) > 0, other=0)
         flat = start + (first + ahead)[:, None] + 4 * lane
         chosen = rans.tables_of_quad(context, flat // cols, flat % cols, cols, state, valid, CONTEXT)
         tl.store(out + element, rans.side_by_side(chosen[0], chosen[1], chosen[2], chosen[3]).to(tl.uint8), mask=mask)
-        if CONTEXT == rans.PARITY:
+        if CONTEXT >= rans.PARITY:
             state = rans.next_states(context, state, a, b, c, d, valid)
             if not HELD:
                 tl.store(kept + piece * W, state)

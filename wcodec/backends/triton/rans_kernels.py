@@ -10,6 +10,7 @@ matrix; in linear order it is one row. A *quad* is the next four symbols of ever
 import triton
 import triton.language as tl
 
+from wcodec.backends.triton.floats import narrow
 from wcodec.backends.triton.launch import flag, place
 
 (
@@ -19,14 +20,15 @@ from wcodec.backends.triton.launch import flag, place
     BASE, ZERO, PACKED_SIZE, CENTROIDS, ENTRIES, WIDTH,
     PLANE0, PLANE1, PLANE2, PLANE3, PLANE4, PLANE5, PLANE6, PLANE7,
     TOKENS, CHOSEN, TABLES, COUNTS, ROOM, BEFORE, CAPACITY,
-) = map(tl.constexpr, range(47))  # fmt: skip
+    STEPS, SOME_STEPS, FACTORS, SOME_FACTORS, POINTS, MOST_POINTS,
+) = map(tl.constexpr, range(53))  # fmt: skip
 """What a row says of a section: addresses, sizes and settings."""
-FIELDS = tl.constexpr(48)
+FIELDS = tl.constexpr(54)
 
-NONE, CLASS, PARITY = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-"""Kinds of context: ``none``, ``classes``, ``trellis``."""
-BYTES, JOIN, GATHER, GATHER_WIDE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
-"""What becomes of tokens: they are stored, joined with rest planes, looked up in a codebook of width 1 or of more."""
+NONE, CLASS, PARITY, PAIRS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+"""Kinds of context: ``none``, ``classes``, ``trellis`` without and with classes of rows."""
+BYTES, JOIN, GATHER, GATHER_WIDE, VALUES = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3), tl.constexpr(4)
+"""What becomes of tokens: they are stored, joined with rest planes, looked up in a codebook of width 1 or of more, dequantised."""
 UNENDED, UNUSED, UNKNOWN = flag("E-6"), flag("E-7"), flag("CODEBOOK-2")
 
 
@@ -105,7 +107,9 @@ def context_of(section, CONTEXT: tl.constexpr):
         some_rows, some_columns = (tl.load(section + ROWS) != 0).to(tl.int32), (tl.load(section + COLUMNS) != 0).to(tl.int32)
         return rows, some_rows, columns, some_columns, address(section, MAP, tl.uint8), tl.load(section + CLASSES).to(tl.int32)
     else:
-        return tl.load(section + H0).to(tl.uint32), tl.load(section + H1).to(tl.uint32)
+        h0, h1 = tl.load(section + H0).to(tl.uint32), tl.load(section + H1).to(tl.uint32)
+        some_rows = (tl.load(section + ROWS) != 0).to(tl.int32)
+        return h0, h1, address(section, ROWS, tl.uint8), some_rows, address(section, MAP, tl.uint8)
 
 
 @triton.jit
@@ -133,8 +137,14 @@ def tables_of_quad(context, row, col, cols, state, valid, CONTEXT: tl.constexpr)
         c = _class_of(context, row, col, (valid > 2).to(tl.int32))
         row, col = _next_element(row, col, cols)
         return a, b, c, _class_of(context, row, col, (valid > 3).to(tl.int32))
-    elif CONTEXT == PARITY:
-        return state & 1, (state >> 8) & 1, (state >> 16) & 1, (state >> 24) & 1
+    elif CONTEXT >= PARITY:
+        pair = tl.zeros_like(state)
+        if CONTEXT == PAIRS:
+            _, _, rows, some_rows, tables = context
+            held = (valid > 0).to(tl.int32)
+            pair = tl.load(tables + tl.load(rows + row, mask=held * some_rows > 0, other=0).to(tl.int32), mask=held > 0, other=0)
+            pair = pair.to(tl.uint32) << 1
+        return pair | (state & 1), pair | ((state >> 8) & 1), pair | ((state >> 16) & 1), pair | ((state >> 24) & 1)
     else:
         return tl.zeros_like(state), tl.zeros_like(state), tl.zeros_like(state), tl.zeros_like(state)
 
@@ -142,7 +152,7 @@ def tables_of_quad(context, row, col, cols, state, valid, CONTEXT: tl.constexpr)
 @triton.jit
 def next_states(context, state, a, b, c, d, valid):
     """Step four trellises, a byte each, by the parities of four tokens, of which a lane holds the first ``valid``."""
-    h0, h1 = context
+    h0, h1, _, _, _ = context
     parities = (a & 1) | ((b & 1) << 8) | ((c & 1) << 16) | ((d & 1) << 24)
     after = ((state >> 1) & 0x7F7F7F7F) ^ ((state & 0x01010101) * h0) ^ (parities * h1)
     rest = tl.where(valid > 3, 0, tl.full(state.shape, 0xFFFFFFFF, tl.uint32) << (8 * valid).to(tl.uint32))
@@ -186,6 +196,11 @@ def epilogue_of(section, kind: tl.constexpr, EPILOGUE: tl.constexpr, REST_BITS: 
         for i in tl.static_range((REST_BITS + 7) // 8):
             planes += (tl.multiple_of(address(section, PLANE0 + i, tl.uint8), ALIGN),)
         return tl.load(section + BASE).to(tl.uint32), tl.load(section + ZERO) != 0, tl.load(section + PACKED_SIZE), planes
+    elif EPILOGUE == VALUES:
+        steps, factors, points = address(section, STEPS, tl.float32), address(section, FACTORS, tl.float32), address(section, POINTS, tl.float32)
+        some_steps, some_factors = tl.load(section + SOME_STEPS), tl.load(section + SOME_FACTORS)
+        zero, most_points = tl.load(section + ZERO).to(tl.int32), tl.load(section + MOST_POINTS).to(tl.int32)
+        return steps, some_steps, factors, some_factors, points, most_points, zero
     else:
         entries = tl.load(section + ENTRIES)
         return address(section, CENTROIDS, kind), tl.minimum(entries, 256).to(tl.uint32), tl.load(section + WIDTH)
@@ -221,9 +236,33 @@ def _joined(epilogue, token, element, mask, BITS: tl.constexpr, REST_BITS: tl.co
 
 
 @triton.jit
+def _places_of_quad(row, col, cols, j, TILED: tl.constexpr):
+    """Return rows and columns of all symbols of a quad, from those of every lane's first."""
+    if TILED:
+        return row[:, :, None], col[:, :, None] + j
+    else:
+        row_b, col_b = _next_element(row, col, cols)
+        row_c, col_c = _next_element(row_b, col_b, cols)
+        row_d, col_d = _next_element(row_c, col_c, cols)
+        return side_by_side(row, row_b, row_c, row_d), side_by_side(col, col_b, col_c, col_d)
+
+
+@triton.jit
+def _values(epilogue, token, z0, row, column, mask, FORMAT: tl.constexpr):
+    """Dequantise symbols (spec/codecs/trellis.md). row: in the window."""
+    steps, some_steps, factors, some_factors, points, most_points, zero = epilogue
+    k = 2 * (token.to(tl.int32) - zero) + z0.to(tl.int32)
+    size = tl.abs(k)
+    magnitude = tl.where(size <= most_points, tl.load(points + size, mask=mask & (size <= most_points), other=0), size.to(tl.float32))
+    step = tl.load(steps + row * some_steps, mask=mask, other=0) * tl.load(factors + column * some_factors, mask=mask, other=0)
+    return narrow(step * tl.where(k < 0, magnitude * -1.0, magnitude), FORMAT)  # what a minus sign makes of 0 is +0
+
+
+@triton.jit
 def _store(
-    epilogue, out, a, b, c, d, element, valid, mask, missing,
+    epilogue, out, a, b, c, d, element, valid, mask, missing, tables, row, col, cols, j,
     EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr,
+    FORMAT: tl.constexpr, TILED: tl.constexpr,
 ):  # fmt: skip
     """Store a quad. element: of every symbol, [NB, W, 4]. Returns ``missing``, with lanes added whose token numbers no centroid."""
     kind: tl.constexpr = out.dtype.element_ty
@@ -232,6 +271,10 @@ def _store(
     elif EPILOGUE == JOIN:
         value = _joined(epilogue, side_by_side(a, b, c, d), element, mask, BITS, REST_BITS, SIGN, IS_PACKED)
         tl.store(out + element, value.to(kind), mask=mask)
+    elif EPILOGUE == VALUES:
+        z0 = side_by_side(tables[0] & 1, tables[1] & 1, tables[2] & 1, tables[3] & 1)
+        its_row, its_column = _places_of_quad(row, col, cols, j, TILED)
+        tl.store(out + element, _values(epilogue, side_by_side(a, b, c, d), z0, its_row, its_column, mask, FORMAT), mask=mask)
     else:
         centroids, entries, width = epilogue
         missing |= ((a >= entries) & (valid > 0)) | ((b >= entries) & (valid > 1))
@@ -252,7 +295,8 @@ def _store(
 def rans_decode_kernel(
     rows, sections,
     CONTEXT: tl.constexpr, TILED: tl.constexpr, HELD: tl.constexpr, W: tl.constexpr, NB: tl.constexpr,
-    EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr, ALIGN: tl.constexpr,
+    EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr, FORMAT: tl.constexpr,
+    ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Decode NB blocks of a section.
 
@@ -276,9 +320,11 @@ def rans_decode_kernel(
 
     first, top, left, columns, height, whole, most, per_row = tiles(section, block, W, TILED)
     cols, start = tl.load(section + MATRIX_COLS), tl.load(section + START)
+    LOCATED: tl.constexpr = not TILED and (CONTEXT == CLASS or EPILOGUE == VALUES)  # rows and columns go along
+    first_row = tl.load(section + FIRST_ROW)
     if TILED:
-        row, col = (tl.load(section + FIRST_ROW) + top)[:, None], left[:, None] + 4 * lane
-    elif CONTEXT == CLASS:
+        row, col = (first_row + top)[:, None], left[:, None] + 4 * lane
+    elif LOCATED:
         row, col = (start + first[:, None] + 4 * lane) // cols, (start + first[:, None] + 4 * lane) % cols
         row_step, col_step = 4 * W // cols, 4 * W % cols
     else:
@@ -295,21 +341,25 @@ def rans_decode_kernel(
             else:
                 valid = held_symbols(columns, height, piece, down, lane, W)
                 mask = j < valid[:, :, None]
-            if CONTEXT == PARITY and not HELD:
+            if CONTEXT >= PARITY and not HELD:
                 state = tl.load(kept + piece * W, mask=(tl.zeros([NB, W], tl.int32) + down) > 0, other=0)
             if TILED:
-                tables = tables_of_quad(context, row + down, col + 4 * W * piece, cols, state, valid, CONTEXT)
+                its_row, its_col = row + down, col + 4 * W * piece
             else:
-                tables = tables_of_quad(context, row, col, cols, state, valid, CONTEXT)
+                its_row, its_col = row, col
+            tables = tables_of_quad(context, its_row, its_col, cols, state, valid, CONTEXT)
             x, cursor, bad, a, b, c, d = _decode_quad(x, cursor, bad, lut, words, end, precision, bit, below, tables, valid, CONTEXT)
             element = every * (base + ahead)[:, None, None] + (4 * lane[:, :, None] + j)
-            missing = _store(epilogue, out, a, b, c, d, element, valid, mask, missing, EPILOGUE, BITS, REST_BITS, SIGN, IS_PACKED)
-            if CONTEXT == PARITY:
+            missing = _store(
+                epilogue, out, a, b, c, d, element, valid, mask, missing, tables, its_row - first_row, its_col, cols, j,
+                EPILOGUE, BITS, REST_BITS, SIGN, IS_PACKED, FORMAT, TILED,
+            )  # fmt: skip
+            if CONTEXT >= PARITY:
                 state = next_states(context, state, a, b, c, d, valid)
                 if not HELD:
                     tl.store(kept + piece * W, state)
                     tl.debug_barrier()
-            if CONTEXT == CLASS and not TILED:
+            if LOCATED:
                 row, col = row + row_step, col + col_step
                 row, col = tl.where(col >= cols, row + 1, row), tl.where(col >= cols, col - cols, col)
             ahead, piece, down = next_quad(ahead, piece, down, row_skip, per_row, 4 * W // every, TILED)

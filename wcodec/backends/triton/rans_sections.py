@@ -13,7 +13,6 @@ from wcodec.backends.triton import rans_kernels as kernels
 from wcodec.backends.triton.launch import WARPS, upload
 from wcodec.coding.rans import POLYNOMIALS, Job
 
-KINDS = {"none": kernels.NONE.value, "classes": kernels.CLASS.value, "trellis": kernels.PARITY.value}
 Fields: TypeAlias = dict[str, int]
 """Fields of a row by name."""
 LANES = (1, 4, 32)
@@ -61,8 +60,9 @@ def programs_of(job: Job) -> int:
 
 def constants_of(job: Job) -> dict[str, Any]:
     """Return the constants of a kernel that walks blocks."""
-    lanes = job.order.lanes
-    return {"CONTEXT": KINDS[job.context.kind], "TILED": not job.order.block, "W": lanes, "NB": rows_of(lanes)}
+    lanes, kinds = job.order.lanes, {"none": kernels.NONE, "classes": kernels.CLASS, "trellis": kernels.PARITY}
+    context = kernels.PAIRS if job.context.trellis and job.context.map is not None else kinds[job.context.kind]
+    return {"CONTEXT": context.value, "TILED": not job.order.block, "W": lanes, "NB": rows_of(lanes)}
 
 
 def held(job: Job) -> bool:
@@ -79,10 +79,12 @@ def trellises(job: Job, device: torch.device) -> torch.Tensor:
 
 
 def send_context(job: Job, sent: Sent) -> Fields:
-    """Add the arrays of a context; return where they will stand. Raises ValueError when they do not cover the window."""
+    """Add the arrays of a context; return where they will stand. Raises ValueError when they do not cover the window, or no file has them."""
     context, order = job.context, job.order
     if context.map is None:
         return {}
+    if context.trellis and (order.block or context.columns is not None):
+        raise ValueError("with a trellis, classes are those of rows, in tiled order")
     rows, columns = context.rows, context.columns
     last_row = -(-(job.start + order.count) // order.cols) if order.cols else 0
     if (rows is not None and rows.size < last_row) or (columns is not None and columns.size < order.cols):
