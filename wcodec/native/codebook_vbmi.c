@@ -64,14 +64,20 @@ WK_INLINE void interleave(__m512i *v, const int bytes) {
   }
 }
 
-WK_INLINE void permute(const wk_book *book, const int bytes, const int quarters, const uint8_t *index, uint64_t n,
-                       int past, uint8_t *out) {
+/* Index of an entry: index[i], or 2 * (index[i] - least) + z0[i]. */
+WK_INLINE void permute(const wk_book *book, const int bytes, const int quarters, const uint8_t *index, const uint8_t *z0,
+                       uint32_t least, uint64_t n, int past, uint8_t *out) {
   __m512i table[8][4], v[8];
   for (int k = 0; k < bytes; k++)
     for (int q = 0; q < quarters; q++) table[k][q] = _mm512_loadu_si512(book->plane[k] + 64 * q);
   for (uint64_t i = 0; i < n; i += 64, out += 64 * bytes) {
     const uint64_t some = n - i < 64 ? n - i : 64;
-    const __m512i at = arrange(bytes, _mm512_maskz_loadu_epi8(first(some), index + i));
+    __m512i its = _mm512_maskz_loadu_epi8(first(some), index + i);
+    if (z0) {
+      const __m512i above = _mm512_sub_epi8(its, _mm512_set1_epi8((char)least));
+      its = _mm512_add_epi8(_mm512_add_epi8(above, above), _mm512_maskz_loadu_epi8(first(some), z0 + i));
+    }
+    const __m512i at = arrange(bytes, its);
     for (int k = 0; k < bytes; k++) v[k] = look_up(table[k], quarters, at);
     interleave(v, bytes);
     if (some == 64)
@@ -82,17 +88,27 @@ WK_INLINE void permute(const wk_book *book, const int bytes, const int quarters,
   }
 }
 
-#define PERMUTE(bytes)                                                       \
-  (book->count <= 64    ? permute(book, bytes, 1, index, n, past, out)       \
-   : book->count <= 128 ? permute(book, bytes, 2, index, n, past, out)       \
-                        : permute(book, bytes, 4, index, n, past, out))
+#define PERMUTE(bytes, index, z0, least, n, past, out)                               \
+  (book->count <= 64    ? permute(book, bytes, 1, index, z0, least, n, past, out)    \
+   : book->count <= 128 ? permute(book, bytes, 2, index, z0, least, n, past, out)    \
+                        : permute(book, bytes, 4, index, z0, least, n, past, out))
 
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past,
                     uint8_t *out) {
   const uint32_t bytes = index_bytes == 1 && book->count <= 256 ? book->bytes : 0;
-  if (bytes == 1) PERMUTE(1);
-  else if (bytes == 2) PERMUTE(2);
-  else if (bytes == 4) PERMUTE(4);
-  else if (bytes == 8) PERMUTE(8);
+  if (bytes == 1) PERMUTE(1, index, NULL, 0, n, past, out);
+  else if (bytes == 2) PERMUTE(2, index, NULL, 0, n, past, out);
+  else if (bytes == 4) PERMUTE(4, index, NULL, 0, n, past, out);
+  else if (bytes == 8) PERMUTE(8, index, NULL, 0, n, past, out);
   else gather_any(book, index, index_bytes, n, out);
+}
+
+void wk_look_up_lattice_vbmi(const wk_book *book, uint32_t least, const wk_piece *p) {
+  for (uint64_t r = 0; r < p->rows; r++) {
+    const uint8_t *symbols = p->symbols + r * p->n, *z0 = p->z0 + r * p->n;
+    uint8_t *out = p->out + r * p->stride;
+    if (book->bytes == 2) PERMUTE(2, symbols, z0, least, p->n, p->past, out);
+    else if (book->bytes == 4) PERMUTE(4, symbols, z0, least, p->n, p->past, out);
+    else PERMUTE(8, symbols, z0, least, p->n, p->past, out);
+  }
 }

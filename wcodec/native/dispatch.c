@@ -17,6 +17,7 @@ static const wk_kernels scalar = {.flight = 1, .mark = wk_mark_scalar, .gather =
 #define WK_BYTES .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
 #define WK_VBMI \
   .encode = wk_encode_vbmi, .mark = wk_mark_vbmi, .take_apart = wk_take_apart_vbmi, .gather = wk_gather_vbmi, \
+  .look_up_lattice = wk_look_up_lattice_vbmi, \
   .look_up = wk_look_up_avx2, .pack = wk_pack_avx2, .dequantise = wk_dequantise_avx512, WK_OWN(avx512)
 
 static const wk_kernels avx2 = {

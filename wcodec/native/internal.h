@@ -34,7 +34,9 @@ enum {
   WK_FLIGHT = 4,      /* blocks decoded side by side, at most */
   WK_LINE = 64,     /* bytes of a cache line */
   WK_LARGE = 1 << 20, /* bytes of output that would only drive other things out of the caches */
+  WK_MANY = 1 << 14,  /* symbols that are worth a look at all of the tables */
   WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
+  WK_TURN = 1024,   /* the same with a trellis, whose tables leave less room there */
   WK_BURST = 256,   /* the same before a codebook: stores past the caches go on while the next ones are decoded */
 };
 
@@ -147,14 +149,33 @@ typedef struct wk_lattice {
   uint64_t cols;
   uint32_t n_points, each, zero, kind;
   wk_f32 magnitude[65], value[512];
+  wk_book book;
+  uint32_t least;
+  uint8_t entries[256 * 8];
 } wk_lattice;
 
+/* Symbols of one byte, and z0 of each: [rows][n]. stride: bytes from row to row of out. past: store past the caches, where
+ * rows of out are aligned to WK_LINE. */
+typedef struct {
+  const uint8_t *symbols, *z0;
+  uint64_t rows, n, stride;
+  int past;
+  uint8_t *out;
+} wk_piece;
+
 void wk_open_lattice(wk_lattice *l, const wcodec_lattice *lattice, const wcodec_job *job);
+
+/* Make a codebook of it, with an entry for every symbol and z0, where there is one step and the look-up [count] of the
+ * tables has few tokens. */
+void wk_open_entries(wk_lattice *l, const uint32_t *lut, uint64_t count);
 
 /* Write what n symbols of `bytes` bytes stand for, the first one being in a row of the window and a column of the matrix;
  * z0: of each. In the float mode that wk_exact_mode sets. */
 void wk_dequantise(const wk_lattice *l, uint64_t row, uint64_t column, const void *symbols, uint32_t bytes,
-                   const uint8_t *z0, uint64_t n, uint8_t *out);
+                   const uint8_t *z0, uint64_t n, int past, uint8_t *out);
+
+/* The same for several rows that begin in a column. */
+void wk_dequantise_piece(const wk_lattice *l, uint64_t row, uint64_t column, const wk_piece *piece);
 
 WK_INLINE uint32_t wk_float_size(uint32_t kind) { return kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2; }
 
@@ -238,7 +259,9 @@ typedef struct {
   const wk_floats *floats;
   /* Values of n symbols of one byte and of a row, rounded to l->kind. Returns how many of them it has written. NULL: none. */
   uint64_t (*dequantise)(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                         const wk_f32 *columns, void *out);
+                         const wk_f32 *columns, int past, void *out);
+  /* Entries 2 * (symbol - least) + z0 of a codebook of at most 256. NULL: none. */
+  void (*look_up_lattice)(const wk_book *book, uint32_t least, const wk_piece *piece);
   const wk_search *search; /* by v */
 } wk_kernels;
 
@@ -272,6 +295,7 @@ extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
 extern const wk_search wk_search_scalar[9], wk_search_avx2[9], wk_search_avx512[9];
 #if WK_X86
 void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
+void wk_look_up_lattice_vbmi(const wk_book *book, uint32_t least, const wk_piece *piece);
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
@@ -284,9 +308,9 @@ void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 uint64_t wk_dequantise_avx2(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                            const wk_f32 *columns, void *out);
+                            const wk_f32 *columns, int past, void *out);
 uint64_t wk_dequantise_avx512(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                              const wk_f32 *columns, void *out);
+                              const wk_f32 *columns, int past, void *out);
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 uint64_t wk_take_apart_vbmi(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,

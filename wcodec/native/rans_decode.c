@@ -86,13 +86,21 @@ static uint32_t look_up(const call *c, uint64_t at, const uint8_t *tokens, uint6
   return left;
 }
 
+/* Dequantise `rows` rows of n symbols each, from element `at` of the window on. */
+static void dequantise(const call *c, uint64_t at, uint64_t row, uint64_t column, const uint8_t *tokens, const uint8_t *tables,
+                       uint64_t rows, uint64_t n) {
+  const uint32_t bytes = wk_float_size(c->lattice->kind);
+  const wk_piece piece = {tokens, tables, rows, n, c->job->cols * bytes, c->past, c->out + at * bytes};
+  wk_dequantise_piece(c->lattice, row, column, &piece);
+}
+
 /* Turn n tokens of a row into elements from `at` of the window on; tables: z0 of each, with a trellis. */
 static void finish(const call *c, uint64_t at, uint64_t row, uint64_t column, const uint8_t *tokens, const uint8_t *tables,
                    uint64_t n) {
   if (c->split)
     join(c, at, tokens, n);
   else if (c->lattice)
-    wk_dequantise(c->lattice, row, column, tokens, 1, tables, n, c->out + at * wk_float_size(c->lattice->kind));
+    dequantise(c, at, row, column, tokens, tables, 1, n);
   else
     memcpy(c->out + at, tokens, n);
 }
@@ -109,7 +117,7 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
   const wcodec_job *job = c->job;
   const uint32_t trellises = wk_trellises(job), context = job->context;
   const int finishing = c->split || c->book || c->lattice;
-  const uint64_t chunk = c->book ? WK_BURST : finishing || context != WCODEC_NONE ? WK_CHUNK : last;
+  const uint64_t chunk = c->book ? WK_BURST : context == WCODEC_TRELLIS ? WK_TURN : finishing || context != WCODEC_NONE ? WK_CHUNK : last;
   _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_LINE + WK_CHUNK];
   _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
   uint32_t first[WK_FLIGHT][GROUPS];
@@ -148,8 +156,8 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
 static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, int k, uint32_t row, uint32_t rows,
                         uint32_t cols) {
   const uint32_t trellises = wk_trellises(c->job), across = cols / WK_GROUP;
-  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_CHUNK];
-  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
+  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_TURN];
+  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_TURN];
   uint32_t first[WK_FLIGHT][GROUPS];
   for (int i = 0; i < k; i++) {
     s[i].token = tokens[i];
@@ -163,6 +171,10 @@ static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, in
   c->kernels->decode(s, k, &c->model, (uint64_t)rows * across);
   for (int i = 0; i < k; i++) {
     const uint64_t at = element[i] + row * c->job->cols, top = at / c->job->cols, column = at % c->job->cols;
+    if (c->lattice) {
+      dequantise(c, at, top, column, tokens[i], tables[i], rows, cols);
+      continue;
+    }
     for (uint32_t r = 0; r < rows; r++)
       finish(c, at + r * c->job->cols, top + r, column, tokens[i] + r * cols, tables[i] + r * cols, cols);
   }
@@ -186,9 +198,9 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
   /* What all have goes side by side, in whole groups when some have more. */
   if (k > 1 && shape[0].cols != shape[k - 1].cols) common -= common % (4 * job->lanes);
   const int whole = vector && !job->block && job->context == WCODEC_TRELLIS && common % WK_GROUP == 0 &&
-                    common <= WK_CHUNK && shape[0].cols == shape[k - 1].cols;
+                    common <= WK_TURN && shape[0].cols == shape[k - 1].cols;
   for (uint32_t row = 0, rows; whole && row < shape[0].rows; row += rows) {
-    rows = (uint32_t)(WK_CHUNK / common);
+    rows = (uint32_t)(WK_TURN / common);
     if (rows > shape[0].rows - row) rows = shape[0].rows - row;
     decode_rows(c, s, element, k, row, rows, (uint32_t)common);
   }
@@ -236,7 +248,10 @@ static int decode_to(call *c, uint32_t bytes, void *out) {
   c->out = out;
   /* Blocks begin at multiples of 128 elements; of a codebook's entries it is enough that none spans two lines. */
   const uint64_t grain = c->book ? bytes : WK_LINE;
-  c->past = c->job->block && c->job->count * bytes >= WK_LARGE && WK_LINE % grain == 0 && (uintptr_t)out % grain == 0;
+  /* Rows of a matrix begin at such multiples when their length is one; without a lattice, only blocks go past the caches. */
+  const int even = c->job->block && !(c->lattice && (c->lattice->each || c->lattice->columns));
+  c->past = (even || (c->lattice && c->job->cols * bytes % WK_LINE == 0)) && c->job->count * bytes >= WK_LARGE &&
+            WK_LINE % grain == 0 && (uintptr_t)out % grain == 0;
   const int rules = decode(c);
   if (c->past) atomic_thread_fence(memory_order_seq_cst); /* such stores are not ordered otherwise */
   return rules;
@@ -291,9 +306,9 @@ int wcodec_trellis_decode(const wcodec_job *job, const uint32_t *lut, const uint
   wk_lattice its;
   wk_open_lattice(&its, lattice, job);
   c.lattice = &its;
-  c.out = out;
   const uint64_t mode = wk_exact_mode();
-  const int rules = decode(&c);
+  if (job->count >= WK_MANY) wk_open_entries(&its, lut, (uint64_t)job->tables << job->precision);
+  const int rules = decode_to(&c, wk_float_size(its.kind), out);
   wk_restore_mode(mode);
   return rules;
 }

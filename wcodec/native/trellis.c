@@ -15,6 +15,7 @@ void wk_open_lattice(wk_lattice *l, const wcodec_lattice *lattice, const wcodec_
     const int known = m > 0 && m <= l->n_points;
     l->magnitude[m] = known ? ((const wk_f32 *)lattice->points)[m - 1] : (float)m;
   }
+  l->book.count = 0;
   for (int32_t i = 0; i < 512; i++) {
     const int32_t k = i - 2 * (int32_t)l->zero, size = k < 0 ? -k : k;
     const float m = size <= 64 ? l->magnitude[size] : (float)size;
@@ -24,11 +25,11 @@ void wk_open_lattice(wk_lattice *l, const wcodec_lattice *lattice, const wcodec_
 
 /* Symbols of one row, or of several with one step. */
 static void dequantise_run(const wk_lattice *l, const uint8_t *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n,
-                           float step, const wk_f32 *columns, uint8_t *out) {
+                           float step, const wk_f32 *columns, int past, uint8_t *out) {
   const wk_kernels *kernels = wk_current();
   const uint32_t size = wk_float_size(l->kind);
   wk_f32 piece[PIECE];
-  for (uint64_t done = bytes == 1 && kernels->dequantise ? kernels->dequantise(l, symbols, z0, n, step, columns, out) : 0;
+  for (uint64_t done = bytes == 1 && kernels->dequantise ? kernels->dequantise(l, symbols, z0, n, step, columns, past, out) : 0;
        done < n;) {
     const uint64_t here = n - done < PIECE ? n - done : PIECE;
     wk_f32 *values = l->kind == WCODEC_F32 ? (wk_f32 *)(void *)(out + done * 4) : piece;
@@ -40,17 +41,43 @@ static void dequantise_run(const wk_lattice *l, const uint8_t *symbols, uint32_t
 }
 
 void wk_dequantise(const wk_lattice *l, uint64_t row, uint64_t column, const void *symbols, uint32_t bytes,
-                   const uint8_t *z0, uint64_t n, uint8_t *out) {
+                   const uint8_t *z0, uint64_t n, int past, uint8_t *out) {
   if (!l->each && !l->columns) {
-    dequantise_run(l, (const uint8_t *)symbols, bytes, z0, n, l->rows[0], NULL, out);
+    dequantise_run(l, (const uint8_t *)symbols, bytes, z0, n, l->rows[0], NULL, past, out);
     return;
   }
   for (uint64_t done = 0; done < n; row++, column = 0) {
     const uint64_t here = n - done < l->cols - column ? n - done : l->cols - column;
     dequantise_run(l, (const uint8_t *)symbols + done * bytes, bytes, z0 + done, here, l->rows[l->each ? row : 0],
-                   l->columns ? l->columns + column : NULL, out + done * wk_float_size(l->kind));
+                   l->columns ? l->columns + column : NULL, past, out + done * wk_float_size(l->kind));
     done += here;
   }
+}
+
+void wk_open_entries(wk_lattice *l, const uint32_t *lut, uint64_t count) {
+  if (l->each || l->columns || !wk_current()->look_up_lattice) return;
+  uint32_t low = 255, high = 0;
+  for (uint64_t i = 0; i < count; i++) {
+    const uint32_t token = ((const wk_u32 *)lut)[i] >> 24;
+    low = token < low ? token : low;
+    high = token > high ? token : high;
+  }
+  if (high - low >= 128 || high < low) return;
+  uint8_t symbols[256], z0[256];
+  const uint32_t n = 2 * (high - low + 1);
+  for (uint32_t i = 0; i < n; i++) symbols[i] = (uint8_t)(low + i / 2), z0[i] = i & 1;
+  dequantise_run(l, symbols, 1, z0, n, l->rows[0], NULL, 0, l->entries);
+  wk_open_book(&l->book, l->entries, n, wk_float_size(l->kind));
+  l->least = low;
+}
+
+void wk_dequantise_piece(const wk_lattice *l, uint64_t row, uint64_t column, const wk_piece *p) {
+  if (l->book.count) {
+    wk_current()->look_up_lattice(&l->book, l->least, p);
+    return;
+  }
+  for (uint64_t r = 0; r < p->rows; r++)
+    wk_dequantise(l, row + r, column, p->symbols + r * p->n, 1, p->z0 + r * p->n, p->n, p->past, p->out + r * p->stride);
 }
 
 void wcodec_trellis_dequantise(const wcodec_job *job, const void *symbols, uint32_t bytes, uint8_t *scratch,
@@ -71,7 +98,7 @@ void wcodec_trellis_dequantise(const wcodec_job *job, const void *symbols, uint3
         const uint8_t *here = (const uint8_t *)symbols + at * bytes; /* little-endian: parities are in the first byte */
         for (uint64_t i = 0; i < n; i++) parity[i] = here[i * bytes];
         wk_trellis_run(&plain, at, scratch + (job->block ? 0 : col), parity, n, z0);
-        wk_dequantise(&l, place / job->cols, place % job->cols, here, bytes, z0, n,
+        wk_dequantise(&l, place / job->cols, place % job->cols, here, bytes, z0, n, 0,
                       (uint8_t *)out + at * wk_float_size(l.kind));
       }
   }

@@ -9,10 +9,16 @@ WK_INLINE __m256i upper(__m256 x) {
   return _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF))), 16);
 }
 
+WK_INLINE void store(__m256i *p, __m256i x, const int past) {
+  if (past) _mm256_stream_si256(p, x);
+  else _mm256_storeu_si256(p, x);
+}
+
 WK_INLINE __m128i half(__m256 x) { return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 WK_INLINE void run(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                   const wk_f32 *columns, const int with_columns, const int with_points, const uint32_t kind, uint8_t *out) {
+                   const wk_f32 *columns, const int with_columns, const int with_points, const uint32_t kind, int past,
+                   uint8_t *out) {
   const __m256i bias = _mm256_set1_epi16((short)(2 * l->zero));
   const __m256 all = _mm256_set1_ps(step);
   for (uint64_t i = 0; i < n; i += 16) {
@@ -27,12 +33,12 @@ WK_INLINE void run(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z
     }
     __m256i *const to = (__m256i *)(void *)(out + (kind == WCODEC_F32 ? 4 : 2) * i);
     if (kind == WCODEC_F32) {
-      _mm256_storeu_si256(to, _mm256_castps_si256(x[0]));
-      _mm256_storeu_si256(to + 1, _mm256_castps_si256(x[1]));
+      store(to, _mm256_castps_si256(x[0]), past);
+      store(to + 1, _mm256_castps_si256(x[1]), past);
     } else if (kind == WCODEC_F16) {
-      _mm256_storeu_si256(to, _mm256_set_m128i(half(x[1]), half(x[0])));
+      store(to, _mm256_set_m128i(half(x[1]), half(x[0])), past);
     } else {
-      _mm256_storeu_si256(to, _mm256_permute4x64_epi64(_mm256_packus_epi32(upper(x[0]), upper(x[1])), 0xD8));
+      store(to, _mm256_permute4x64_epi64(_mm256_packus_epi32(upper(x[0]), upper(x[1])), 0xD8), past);
     }
   }
 }
@@ -40,9 +46,9 @@ WK_INLINE void run(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z
 #include "trellis_kinds.h"
 
 uint64_t wk_dequantise_avx2(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                            const wk_f32 *columns, void *out) {
+                            const wk_f32 *columns, int past, void *out) {
   if (l->kind == WCODEC_F64) return 0;
   n -= n % 16;
-  any_kind(l, symbols, z0, n, step, columns, (uint8_t *)out);
+  any_kind(l, symbols, z0, n, step, columns, past, (uint8_t *)out);
   return n;
 }

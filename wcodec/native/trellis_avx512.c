@@ -21,8 +21,16 @@ WK_INLINE __m512i round_up(__m512 x) {
   return _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
 }
 
+WK_INLINE __m256i half(__m512 x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+WK_INLINE void store(void *p, __m512i x, const int past) {
+  if (past) _mm512_stream_si512((__m512i *)p, x);
+  else _mm512_storeu_si512(p, x);
+}
+
 WK_INLINE void run(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                   const wk_f32 *columns, const int with_columns, const int with_points, const uint32_t kind, uint8_t *out) {
+                   const wk_f32 *columns, const int with_columns, const int with_points, const uint32_t kind, int past,
+                   uint8_t *out) {
   const __m512i bias = _mm512_set1_epi16((short)(2 * l->zero));
   static const uint16_t upper[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
                                      33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
@@ -39,23 +47,20 @@ WK_INLINE void run(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z
       x[h] = _mm512_mul_ps(d, magnitudes(its, with_points, low, high));
     }
     if (kind == WCODEC_BF16)
-      _mm512_storeu_si512(out + 2 * i, _mm512_permutex2var_epi16(round_up(x[0]), pick, round_up(x[1])));
+      store(out + 2 * i, _mm512_permutex2var_epi16(round_up(x[0]), pick, round_up(x[1])), past);
+    else if (kind == WCODEC_F16)
+      store(out + 2 * i, _mm512_inserti64x4(_mm512_castsi256_si512(half(x[0])), half(x[1]), 1), past);
     else
-      for (int h = 0; h < 2; h++) {
-        if (kind == WCODEC_F32) _mm512_storeu_ps(out + 4 * i + 64 * h, x[h]);
-        else
-          _mm256_storeu_si256((__m256i *)(void *)(out + 2 * i + 32 * h),
-                              _mm512_cvtps_ph(x[h], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-      }
+      for (int h = 0; h < 2; h++) store(out + 4 * i + 64 * h, _mm512_castps_si512(x[h]), past);
   }
 }
 
 #include "trellis_kinds.h"
 
 uint64_t wk_dequantise_avx512(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                              const wk_f32 *columns, void *out) {
+                              const wk_f32 *columns, int past, void *out) {
   if (l->kind == WCODEC_F64 || l->n_points > 31) return 0;
   n -= n % 32;
-  any_kind(l, symbols, z0, n, step, columns, (uint8_t *)out);
+  any_kind(l, symbols, z0, n, step, columns, past, (uint8_t *)out);
   return n;
 }
