@@ -131,6 +131,12 @@ def test_effort(tmp_path):
         wcodec.encode(source, tmp_path / "slow", bpw=4, effort="slow")
 
 
+def test_steps_are_options_too(tmp_path):
+    source = write("mixed", tmp_path)
+    report = wcodec.encode(source, recipe="trellis:step=0.01")
+    assert {row.codec.partition("(")[0] for row in report.tensors if not row.lossless} == {"trellis"}
+
+
 def test_impossible_targets_say_what_is_possible(tmp_path):
     source = write("bfloat", tmp_path)
     with pytest.raises(wcodec.EncodeError, match=r"allows 1,000 bytes; the smallest file possible has about [\d,]+") as caught:

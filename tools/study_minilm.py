@@ -13,12 +13,12 @@ import re
 import subprocess
 import tarfile
 import tempfile
-import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from minilm import HEADS, tokenise
 from models import CACHE, download, member
 from safetensors.torch import load_file
 from torch.nn import functional as f
@@ -33,7 +33,6 @@ factors help much, but a uniform quantiser without any low rank is better still 
 rest is worse than the quantiser alone. (Where bytes differ by more than 2 %, the coarsest rest of the search is still too large.)"""
 """What the tables of 2026-11 say; to be read again when a figure changes."""
 RESULTS = Path(__file__).parent / "results" / "minilm.md"
-HEADS = 12
 ATTENTION = ("*.query.weight", "*.key.weight")
 MATRICES = ("*.query.weight", "*.key.weight", "*.value.weight", "*.layer.*.dense.weight")
 
@@ -50,20 +49,6 @@ def texts() -> list[str]:
         names = sorted(m.name for m in tar.getmembers() if re.fullmatch(r"package/c[a-r]\d\d", m.name))
         found = [tar.extractfile(name).read().decode("utf-8", "replace") for name in names[::5]]
     return [" ".join(word.rpartition("/")[0] for word in text.split()[:60]) for text in found]
-
-
-def tokenise(text: str, vocabulary: dict[str, int]) -> list[int]:
-    """WordPiece of BERT, uncased: words and punctuation, then the longest known pieces."""
-    plain = "".join(c for c in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(c) != "Mn")
-    found = [vocabulary["[CLS]"]]
-    for word in re.findall(r"\w+|[^\w\s]", plain.replace("_", " _ ")):
-        pieces, at = [], 0
-        while at < len(word):
-            end = next((e for e in range(len(word), at, -1) if ("##" if at else "") + word[at:e] in vocabulary), at)
-            pieces.append(vocabulary[("##" if at else "") + word[at:end]] if end > at else None)
-            at = end if end > at else len(word)
-        found += [vocabulary["[UNK]"]] if None in pieces else pieces
-    return [*found, vocabulary["[SEP]"]]
 
 
 def embed(w: Weights, tokens: Sequence[int]) -> torch.Tensor:

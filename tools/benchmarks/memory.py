@@ -14,6 +14,7 @@ from benchmarks.report import Report, rate
 
 MIB = 1 << 20
 TENSOR = 64 * MIB
+KNOWN = Path("/proc/self/smaps_rollup").exists()
 
 
 def generate(path: Path, size: int) -> int:
@@ -90,7 +91,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def run(setup: Setup, report: Report) -> None:
-    if not Path("/proc/self/smaps_rollup").exists():
+    if not KNOWN:
         print("\n## memory\nneeds /proc/PID/smaps_rollup, which this system does not have")
         return
     source, packed, back = (setup.disk / name for name in ("big.safetensors", "big.wcodec", "big.back.safetensors"))

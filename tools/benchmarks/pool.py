@@ -60,7 +60,7 @@ class Worker:
 
     def __init__(self, setup: Setup, codec: str, path: Path, *, threads: int = 1, warm: bool = True, preload: Iterable[str] = ()) -> None:
         self.codec, self.threads = codec, threads
-        own = codec in ("wcodec", "none", "safetensors", "zstd")
+        own = codec in ("none", "safetensors", "zstd") or codec.startswith(("wcodec", "gguf"))
         job = {"codec": codec, "path": str(path), "threads": threads, "scratch": str(setup.scratch), "preload": list(preload)}
         command = [sys.executable if own else setup.peers_python, str(Path(__file__).with_name("worker.py")), json.dumps(job)]
         environment = dict(os.environ) | (REUSED if warm else {}) | dict.fromkeys(BLAS, str(threads))

@@ -308,6 +308,62 @@ class Zstd(Peer):
         return self.decompressor.decompress(blob)
 
 
+class FourBits(Wcodec):
+    """wcodec at 4 bits per weight, by the defaults."""
+
+    def encode(self, readback: bool = False) -> Timing:
+        call = lambda: self.wcodec.encode(self.layout.path, self.stored, bpw=4, threads=self.threads, readback=readback, force=True)  # noqa: E731
+        return timed(call)[0]
+
+
+class Gguf(Side):
+    """GGUF by ggml's own quantisers, decoded to float32 by its own kernels; ``ggml`` is their library.
+
+    Matrices of 1,024 elements or more are blocks, of the type that llama.cpp takes where rows are too short; the rest is float32.
+    """
+
+    threaded = False
+    ggml: ClassVar[str | None] = os.environ.get("WCODEC_BENCH_GGML")
+    kind = "Q8_0"
+
+    def __init__(self, path: Path, threads: int, scratch: Path) -> None:
+        super().__init__(path, threads, scratch)
+        from benchmarks.ggml import Ggml
+
+        if self.ggml is None:
+            raise ModuleNotFoundError(name="ggml")
+        self.library = Ggml(self.ggml)
+
+    def store(self) -> None:
+        import numpy as np
+        from safetensors.numpy import load_file
+
+        from benchmarks import ggml
+
+        tensors = {}
+        for name, x in load_file(self.layout.path).items():
+            if x.dtype.kind == "f":
+                kind = self.library.fitting(self.kind, x.shape[-1]) if x.ndim == 2 and x.size >= 1024 else "F32"
+                x = x.astype(np.float32)
+                blocks = np.frombuffer(x.tobytes(), np.uint8) if kind == "F32" else self.library.quantise(x, kind)
+                tensors[name] = x.shape, kind, blocks
+        ggml.write(self.stored, tensors, self.layout.path.stem)
+
+    def load(self, framework: str) -> dict[str, Any]:
+        from benchmarks import ggml
+
+        tensors: dict[str, Any] = ggml.read(self.stored, self.library)
+        if framework == "pt":
+            import torch
+
+            tensors = {name: torch.from_numpy(x) for name, x in tensors.items()}
+        return tensors
+
+
+class GgufQ4K(Gguf):
+    kind = "Q4_K"
+
+
 class Safetensors(Side):
     """No compression at all: what loading costs without it."""
 
@@ -328,6 +384,9 @@ class Safetensors(Side):
 
 SIDES: dict[str, type[Side]] = {
     "wcodec": Wcodec,
+    "wcodec-4": FourBits,
+    "gguf-q8_0": Gguf,
+    "gguf-q4_k": GgufQ4K,
     "zipnn": Zipnn,
     "openzl": Openzl,
     "openzl-huffman": OpenzlHuffman,

@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import sides
+from benchmarks import memory, sides
 
 
 class Memcpy:
@@ -99,10 +99,12 @@ class Server:
 
     def load(self, framework: str) -> dict[str, float]:
         def run() -> dict[str, float]:
+            before = memory.private(os.getpid()) if memory.KNOWN else 0
             timer = sides.Timer()
             tensors = self.side.load(framework)
             touch(tensors)
-            return timer.stop()
+            taken = timer.stop()
+            return taken | ({"private": memory.private(os.getpid()) - before} if memory.KNOWN else {})
 
         return in_child(run)
 

@@ -41,7 +41,8 @@ class Trellis(Method):
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         config = {name: value for name, value in self.config.items() if name != "codec"}
-        return env.codecs["trellis"].encode(x, spec, env, **({"relative": RELATIVE} | config))
+        usual = {} if self.step is not None else {"relative": RELATIVE}
+        return env.codecs["trellis"].encode(x, spec, env, **(usual | config))
 
     @property
     def config(self) -> dict[str, Any]:
