@@ -20,8 +20,8 @@ class NetVerbs(FloatVerbs):
 
         levels: of all columns, or one each, below the net's.
         """
-        chunks = latents.reshape(-1, CHUNK, cols)
-        out.reshape(-1, CHUNK, cols)[:] = nets.run(net, chunks, levels)
+        shape = (-1, CHUNK, max(cols, 1))
+        out.reshape(shape)[:] = nets.run(net, latents.reshape(shape), levels)
 
     def scale(self, x: F32, start: int, cols: int, steps: Lattice, dtype: DType, out: UInts) -> None:
         """Write x times the steps of its elements, flat from ``start`` on in a matrix, rounded to a float dtype.
