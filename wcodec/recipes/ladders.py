@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, floor, log2
+from math import ceil, floor, inf, log2
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,13 +21,17 @@ from wcodec.coding.numbers import to_float32
 from wcodec.errors import RecipeError
 from wcodec.recipes.base import Importance, Ladder, Method, WithCodec
 from wcodec.recipes.codebooks import GWK
+from wcodec.recipes.nwc import NWC
 from wcodec.recipes.pruned import Pruned
+from wcodec.recipes.trellis import Trellis
 from wcodec.types import Section, Spec, UInts
 
 ROWS = 8
 """Places of a matrix that a sample's rows come from."""
 TRADE = 0.1
 """Squared error in steps that a bit is worth where a uniform quantiser costs least, about: 2 ln 2 / 12."""
+FARTHEST = 32_000
+"""Steps that a value may be away from 0."""
 LEVELS = 6
 """Centroids for each level that so many bits have, rounded up: the price of a bit leaves the fewer the higher it is."""
 PRICE = 2.0
@@ -107,16 +111,19 @@ class Sampled(Ladder):
 class Steps(Sampled):
     """Steps of a quantiser: 2^-position times the root mean square, of the whole tensor or of what has a step of its own."""
 
-    low = -1.5
     high = 14.0
 
     def __post_init__(self) -> None:
         self.scale = self.sample.signal**0.5
+        self.low = -1.0 if self.config["codec"] in ("trellis", "nwc") else -1.5  # hardly a value is not 0
 
     def made(self, position: float, importance: Importance | None) -> Method:
-        own = self.config.get("per", "tensor") == "tensor"
+        own = self.config.get("per", self.config.get("steps", "tensor")) == "tensor"
         step = {"step": self.scale * 2.0**-position} if own else {"relative": 2.0**-position}
-        return WithCodec({"per": "tensor", "rdo": TRADE, **self.config, **step}, importance)
+        if self.config["codec"] == "nwc":
+            return NWC.of({**self.config, **step}, importance)
+        usual = {"per": "tensor", "rdo": TRADE} if self.config["codec"] == "uniform" else {}
+        return WithCodec({**usual, **self.config, **step}, importance)
 
 
 @dataclass
@@ -187,10 +194,12 @@ class Auto(Method):
 
 
 KNOBS: Mapping[str, frozenset[str]] = {
+    "trellis": frozenset({"step", "relative"}),
     "uniform": frozenset({"step", "bits", "relative"}),
     "codebook": frozenset({"values", "rate", "book", "assigned"}),
     "sparse": frozenset({"mask", "fill", "delta"}),
     "lowrank": frozenset({"rank", "keep", "energy", "error"}),
+    "nwc": frozenset({"step", "relative"}),
 }
 """Options of codecs that a target decides; a config that has one is as it is."""
 
@@ -206,24 +215,29 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, room: int
     room: elements that samples may have.
     """
     configs = _configs(method)
-    if not configs or not np.isfinite(to_float32(x, spec.dtype)).all():
+    if not configs:
         return ()
     sample = Sample.of(x, spec, room)
-    if not sample.signal:
+    peak = float(np.abs(to_float32(x, spec.dtype)).max(initial=0))
+    if not 0 < peak < inf or not sample.signal:
         return ()
     importance: Importance | None = getattr(method, "importance", None)
-    return [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
+    found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
+    for its in found:
+        if isinstance(its, Steps):
+            its.high = min(its.high, log2(FARTHEST * its.scale / peak))
+    return [its for its in found if its.high > its.low]
 
 
 def _configs(method: Method) -> list[Mapping[str, Any]]:
     """Return the codecs, with their options, that a method leaves to a target."""
     if isinstance(method, Auto):
-        return [{"codec": name} for name in KNOBS]
+        return [{"codec": name} for name in KNOBS if name != "nwc"]  # which costs decoders more than it saves
     if isinstance(method, GWK):
         return [{"codec": "codebook"}]
     if isinstance(method, Pruned) and method.keep is None:
         return [{"codec": "sparse", "values": method.values}]
-    if isinstance(method, WithCodec):
+    if isinstance(method, WithCodec | Trellis | NWC):
         codec = method.config["codec"]
         return [method.config] if codec in KNOBS and not KNOBS[codec] & method.config.keys() else []
     return []
