@@ -97,7 +97,9 @@ for _what, _net in {
     bad("NET-1", _what, nwc(net=_net))
 for _what, _net in {
     "outputs": net_of(linear(0, 16)), "outputs_many": net_of(linear(1025, 16)), "last_width": net_of(linear(15, 16)),
-    "residual_alone": net_of(residual()), "residual_width": net_of(SAVE, linear(8, 16, 0), residual(8), requantise(8), linear(16, 8)), "saves": net_of(SAVE, SAVE),
+    "residual_alone": net_of(residual()),
+    "residual_width": net_of(SAVE, linear(8, 16, 0), residual(8), requantise(8), linear(16, 8)),
+    "saves": net_of(SAVE, SAVE),
 }.items():  # fmt: skip
     bad("NET-2", _what, nwc(net=_net))
 bad("NET-3", "gate", nwc(net=net_of(gate(factor=2), linear(16, 16))))
