@@ -26,9 +26,10 @@ PULLS = (0.0, 0.5, 1.0, 1.6, 2.5)
 class Point:
     """One level on one set of pieces. bits: entropy of the integers, per weight. mse: of weights of unit variance.
 
-    net: bits that the net saves, ½ log2 of the ratio of errors with and without it for the same integers. rounding: bits below rounding to
-    the nearest integer, at equal rate. scalar: bits above ideal scalar quantisation (optimal thresholds, centroids, ideal coder) of the same
-    weights at equal rate, negative where it is better. shannon: bits above ½ log2(σ² / D). unrounded: mse when nothing in the net is rounded.
+    net: bits that the net saves, ½ log2 of the ratio of errors without and with it for the same integers. rounding: bits below rounding
+    to the nearest integer, at equal rate. scalar: bits above ideal scalar quantisation (optimal thresholds, centroids, ideal coder) of the
+    same weights at equal rate; negative where the net is better. shannon: bits above ½ log2(σ² / D). unrounded: mse when nothing in the
+    net is rounded.
     """
 
     source: str
@@ -107,7 +108,7 @@ def _point(model: Autoencoder, net: Net, source: str, x: Tensor, level: int, ref
     k = k.cpu()
     out = nets.run(net, k.numpy().reshape(-1, CHUNK, 1), level).reshape(x.shape) * 2.0**-net.shift
 
-    def error(y: npt.NDArray[np.float32]) -> float:
+    def error(y: npt.NDArray[np.floating]) -> float:
         return float(np.square(y.astype(np.float64) - u.numpy()).mean()) * its.step**2
 
     mse, integers = error(out), k.long().numpy().ravel()

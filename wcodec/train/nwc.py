@@ -1,8 +1,8 @@
 """Train the autoencoders of ``nwc``: chunks of 16 weights to 16 integers and back through an integer net (spec/net.md).
 
-Both profiles have the form latent = integer near u + f(u), weight = step · (latent + g(latent)), where u is a weight over its step, and f and
-g are zero at first: training starts at scalar quantisation, with the rate that the step gives. In units of steps the loss of every level is
-the same, 6 / ln 2 · MSE + bits per weight (the optimal step for a loss λ · MSE + bits is √(6 / (λ ln 2)) at high rates).
+Both profiles have the form latent = integer near u + f(u), weight = step · (latent + g(latent)), where u is a weight over its step, and f
+and g are zero at first: training starts at scalar quantisation, with the rate that the step gives. In units of steps all levels have one
+loss, 6 / ln 2 · MSE + bits per weight (the optimal step for a loss λ · MSE + bits is √(6 / (λ ln 2)) at high rates).
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ def _step(slope: float) -> float:
     return math.sqrt(SLOPE / slope)
 
 
-_RATES = tuple(_step(2.0 * 2**i) for i in range(12))
+_SCALAR = tuple(Level(_step(2.0 * 2**i)) for i in range(12))
 _IMPORTANCE = (3.4, 1.2, 0.1, 0.05)
 """What a bit costs at the four levels as published, unimportant columns first."""
 
 PROFILES = {
-    "fast": Profile("fast", 64, 1, tuple(Level(s) for s in _RATES) + tuple(Level(s / 2, trellis=True, weight=1 / 3) for s in _RATES), learned=False),
+    "fast": Profile("fast", 64, 1, _SCALAR + tuple(Level(its.step / 2, trellis=True, weight=1 / 3) for its in _SCALAR), learned=False),
     "paper": Profile("paper", 512, 4, tuple(Level(_step(128 / c), weight=c) for c in _IMPORTANCE), learned=True),
 }
-"""``fast``: one net for all rates from about 1 to 6.6 bits, with a level per half bit for scalar and as many for trellis quantisation; weights
-are quantised without a network. ``paper`` (arXiv 2510.11234): four residual blocks with a vector per importance level after each."""
+"""``fast``: one net for all rates from about 1 to 6.6 bits, with a level per half bit for scalar and as many for trellis quantisation;
+weights are quantised without a network. ``paper`` (arXiv 2510.11234): four residual blocks, a vector per importance level after each."""
 
 
 def synthesis(profile: Profile) -> Net:
@@ -79,7 +79,7 @@ def synthesis(profile: Profile) -> Net:
     if profile.learned:
         layers: list[Layer] = [Linear(CHUNK, wide), Requantise(wide, WHOLE, WHOLE, 5)]
         for _ in range(profile.blocks):
-            layers += _block(wide) + [Gate(torch.full((levels, wide), float(GATE))), Requantise(wide, WHOLE, WHOLE, 6, fixed=True)]
+            layers += [*_block(wide), Gate(torch.full((levels, wide), float(GATE))), Requantise(wide, WHOLE, WHOLE, 6, fixed=True)]
         layers += [Linear(wide, CHUNK, zero=True), Requantise(CHUNK, WHOLE, WHOLE, _shift(wide) - 1)]
     else:
         steps = torch.tensor([level.step for level in profile.levels])[:, None]
@@ -98,7 +98,7 @@ def _shift(width: int) -> float:
 
 
 def _block(width: int) -> list[Layer]:
-    """h + ReLU(2^−shift · (W h + b)): the learned shifts stand where the published net has layer normalisation."""
+    """Build x + ReLU(2^−shift · (W x + b)): the learned shifts stand where the published net has layer normalisation."""
     return [Save(), Linear(width, width), Requantise(width, 0, WHOLE, _shift(width)), Residual(width)]
 
 
@@ -136,7 +136,8 @@ class Prior(nn.Module):
         size, scales = latents.abs()[..., None], self.scales.exp()[levels][:, None]
         mass = torch.special.ndtr((0.5 - size) / scales) - torch.special.ndtr((-0.5 - size) / scales)
         mixed = (self.weights.softmax(1)[levels][:, None] * mass).sum(2)
-        return -torch.log2(mixed.clamp_min(1e-9)).mean(1)
+        bits: Tensor = -torch.log2(mixed.clamp_min(1e-9)).mean(1)
+        return bits
 
 
 class Autoencoder(nn.Module):
@@ -168,7 +169,8 @@ class Autoencoder(nn.Module):
     def _moved(self, u: Tensor, levels: Tensor) -> Tensor:
         assert self.analysis is not None
         chunks = u.reshape(-1, CHUNK)
-        return (chunks + self.analysis(chunks, _chunkwise(levels, u))).reshape(u.shape)
+        moved: Tensor = chunks + self.analysis(chunks, _chunkwise(levels, u))
+        return moved.reshape(u.shape)
 
     def loss(self, x: Tensor, levels: Tensor, exact: bool, generator: Generator) -> Tensor:
         """Return the mean loss of pieces of weights [count, 64]: 6 / ln 2 · MSE in steps, and bits per weight where they can change.
@@ -187,7 +189,8 @@ class Autoencoder(nn.Module):
         chunks = y.reshape(-1, CHUNK)
         error = (self.net(chunks, chunkwise, exact) - u.reshape(-1, CHUNK)).square().mean(1)
         total = SLOPE * error if self.prior is None else SLOPE * error + self.prior(chunks, chunkwise)
-        return (self.weights[chunkwise] * total).mean()
+        mean: Tensor = (self.weights[chunkwise] * total).mean()
+        return mean
 
 
 def _chunkwise(levels: Tensor, u: Tensor) -> Tensor:
@@ -217,7 +220,8 @@ class Run:
         """Train on pieces and synthetic ones up to a step. Returns the mean loss of the last steps, about a hundred."""
         mean = math.nan
         device = self.model.steps.device
-        for self.step in range(self.step + 1, until + 1):
+        while self.step < until:
+            self.step += 1
             generator = Generator().manual_seed((self.seed << 32) + self.step)
             x = pieces.mixture(real, self.batch, generator)
             levels = torch.randint(len(self.model.profile.levels), (self.batch,), generator=generator)

@@ -29,8 +29,8 @@ def pieces_of(x: Tensor) -> Tensor:
 
 
 def read(paths: Sequence[Path], count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return pieces of all float matrices in safetensors files, drawn evenly over all weights: about ``count`` to train on, and the held-out
-    ones that belong to them, at most ``count`` / 15.
+    """Return pieces of all float matrices in safetensors files, drawn evenly over all weights: about ``count`` to train on, and the
+    held-out ones that belong to them, at most ``count`` / 15.
 
     Tensors with fewer than 64 rows or 16 columns stay out. Raises OSError, safetensors.SafetensorError.
     """
@@ -71,7 +71,8 @@ def student(count: int, generator: Generator) -> Tensor:
     """Draw pieces of Student's t with 4 to 8 degrees of freedom, one number for all. Unit variance."""
     freedom = int(torch.randint(4, 9, (), generator=generator))
     squares = torch.randn(count, PIECE, freedom, generator=generator).square().mean(2)
-    return gaussian(count, generator) / squares.sqrt() * ((freedom - 2) / freedom) ** 0.5
+    unit: float = ((freedom - 2) / freedom) ** 0.5
+    return gaussian(count, generator) / squares.sqrt() * unit
 
 
 def mixture(real: Tensor, count: int, generator: Generator) -> Tensor:
@@ -86,4 +87,5 @@ def mixture(real: Tensor, count: int, generator: Generator) -> Tensor:
     parts.append(gaussian(count - sum(map(len, parts)), generator))
     off = torch.exp2(torch.rand(count, 1, generator=generator) - 0.5)
     sign = torch.randint(2, (count, 1), generator=generator) * 2 - 1
-    return torch.cat(parts)[torch.randperm(count, generator=generator)] * off * sign
+    drawn: Tensor = torch.cat(parts)[torch.randperm(count, generator=generator)] * off * sign
+    return drawn
