@@ -71,12 +71,15 @@ def test_starts_at_identity(name):
 @pytest.mark.parametrize("name", NARROW)
 def test_learns(name):
     """The integer net is better than none, where there is most to be had: at about one bit, and on weights whose scale changes."""
-    profile = replace(NARROW[name], width=16, blocks=1, levels=(nwc.Level(2.0), nwc.Level(1.5)))
-    run = nwc.Run.start(profile, steps=300, seed=1, batch=64)
-    run.advance(pieces.lognormal(500, torch.Generator().manual_seed(5)), 300)
-    x = pieces.lognormal(1000, torch.Generator().manual_seed(6))
-    points = measure.measure(run.model, run.model.net.export(), {"": x})
-    assert min(point.net for point in points) > 0.005
+    run = nwc.Run.start(replace(NARROW[name], width=16, blocks=1, levels=(nwc.Level(1.0, trellis=name == "fast"),)), steps=120, batch=32)
+    draw = torch.Generator().manual_seed(5)
+    run.advance(pieces.lognormal(500, draw), 120)
+    (point,) = measure.measure(run.model, run.model.net.export(), {"": pieces.lognormal(256, draw)})
+    print(point)
+    assert point.net > 0.005
+    if name == "fast":
+        run.model.silence([0])
+        assert measure.measure(run.model, run.model.net.export(), {"": pieces.lognormal(16, draw)})[0].net == 0
 
 
 @pytest.mark.parametrize("name", NARROW)
@@ -133,7 +136,7 @@ def test_pieces(tmp_path):
     weights = {"a": rng.normal(0, 3, (130, 40)).astype(np.float32), "conv": rng.normal(0, 1, (64, 8, 3, 3)).astype(np.float16)}
     save_file(weights | {"bias": np.ones(999, np.float32), "few": np.ones((9, 99), np.float32)}, tmp_path / "m.safetensors")
     kept, held = pieces.read([tmp_path / "m.safetensors"], 10**6, 0)
-    assert len(held) == 80 // 16 + 72 // 16 + 1 or len(kept) + len(held) <= 152
+    assert (len(kept), len(held)) == (143, 9)
     a = weights["a"] / np.sqrt(np.square(weights["a"]).mean(1, keepdims=True))
     columns = {np.round(a[64 * band : 64 * band + 64, col], 4).tobytes() for band in range(2) for col in range(40)}
     found = [np.round(piece.numpy(), 4).tobytes() for piece in torch.cat([kept, held])]

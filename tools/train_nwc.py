@@ -82,6 +82,12 @@ def train(run: nwc.Run, real: Tensor, checkpoint: Path) -> None:
         print(f"step {run.step} of {run.steps}, loss {loss:.4f}, {left / 60:.1f} minutes left", flush=True)
 
 
+def losing(points: list[measure.Point]) -> list[int]:
+    """Return the levels at which the net adds to the error of held-out real weights, or of Gaussian ones where there are none."""
+    source = points[-1].source if len({p.source for p in points}) == 1 else "held out"
+    return [p.level for p in points if p.source == source and p.net < 0]
+
+
 def described(path: Path) -> dict[str, object]:
     return {"name": path.name, "bytes": path.stat().st_size, "blake3": blake3(path.read_bytes()).hexdigest()}
 
@@ -106,23 +112,33 @@ def main() -> int:
     name = options.name or options.profile
     real, held = pieces.read(options.files, options.pieces, options.seed)
     run = begin(options, real)
-    began, first = time.monotonic(), run.step
+    began = time.monotonic()
     train(run, real, options.out / f"{name}.pt")
     minutes = (time.monotonic() - began) / 60
 
-    net = run.model.net.export()
-    data = nets.pack(net).tobytes()
-    (options.out / f"{name}.bin").write_bytes(data)
     draw = Generator().manual_seed(options.seed + 1)
     sets = {"Gaussian": pieces.gaussian(MEASURED, draw)}
     sets |= {"held out": held[torch.randperm(len(held), generator=draw)[:MEASURED]]} if len(held) else {}
     sets |= {path.name.split(".")[0]: pieces.read([path], MEASURED, options.seed)[0] for path in options.unseen}
-    points = measure.measure(run.model, net, sets)
+    points = measure.measure(run.model, run.model.net.export(), sets)
+    silent = [] if run.model.profile.learned else losing(points)
+    if silent:
+        run.model.silence(silent)
+        points = measure.measure(run.model, run.model.net.export(), sets)
+    net = run.model.net.export()
+    data = nets.pack(net).tobytes()
+    (options.out / f"{name}.bin").write_bytes(data)
     record = {
         "profile": asdict(run.model.profile),
         "net": {"bytes": len(data), "products": net.products, "blake3": blake3(data).hexdigest()},
-        "training": {"steps": run.steps, "seed": run.seed, "batch": run.batch, "pieces": len(real), "minutes": round(minutes, 1)},
-        "from_step": first,
+        "training": {
+            "steps": run.steps,
+            "seed": run.seed,
+            "batch": run.batch,
+            "pieces": len(real),
+            "minutes": round(minutes, 1),
+        },  # since it was resumed
+        "silent": silent,
         "versions": {"torch": torch.__version__, "threads": options.threads, "device": options.device},
         "files": [described(path) for path in options.files],
         "points": [asdict(point) for point in points],

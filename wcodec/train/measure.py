@@ -16,6 +16,8 @@ from wcodec.train import quantisers
 from wcodec.train.nwc import Autoencoder
 
 F64 = npt.NDArray[np.float64]
+LONG = 16
+"""Pieces that a trellis goes through without starting anew."""
 GRID = 2.0 ** np.arange(1.75, -6.3, -0.25)
 """Steps of the reference quantisers."""
 PULLS = (0.0, 0.5, 1.0, 1.6, 2.5)
@@ -86,11 +88,14 @@ def scalar(x: Tensor) -> Scalar:
 
 
 def measure(model: Autoencoder, net: Net, sets: dict[str, Tensor], levels: Sequence[int] | None = None) -> list[Point]:
-    """Measure levels (all) on sets of pieces [count, 64] of unit variance, with the exported integer net and numpy's arithmetic."""
+    """Measure levels (all) on sets of pieces [count, 64], scaled to unit variance, with the exported integer net and numpy's arithmetic.
+
+    Pieces are taken 16 at a time, what is left over is not; there must be 16.
+    """
     found = []
     for source, x in sets.items():
-        spread = float(x.double().square().mean())
-        x = x / spread**0.5
+        x = x[: len(x) // LONG * LONG].reshape(-1, LONG * x.shape[1])
+        x = x / float(x.double().square().mean()) ** 0.5
         reference = scalar(x)
         for level in range(net.levels) if levels is None else levels:
             found.append(_point(model, net, source, x, level, reference))

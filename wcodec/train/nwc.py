@@ -8,7 +8,7 @@ loss, 6 / ln 2 · MSE + bits per weight (the optimal step for a loss λ · MSE +
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,13 @@ class Autoencoder(nn.Module):
         found[~on] = quantisers.scalar(u[~on], sigma[~on])
         found[on] = quantisers.trellis(u[on], sigma[on])
         return found
+
+    def silence(self, levels: Sequence[int]) -> None:
+        """Make the net of ``fast`` add nothing at some levels."""
+        gate = self.net.layers[-2]
+        assert isinstance(gate, Gate)
+        with torch.no_grad():
+            gate.factors[list(levels)] = 0
 
     def _moved(self, u: Tensor, levels: Tensor) -> Tensor:
         assert self.analysis is not None

@@ -78,14 +78,14 @@ def student(count: int, generator: Generator) -> Tensor:
 def mixture(real: Tensor, count: int, generator: Generator) -> Tensor:
     """Draw training pieces: half of them real where there are any, a quarter Gaussian, the rest 3 : 2 lognormal and Student's t.
 
-    Each is negated or not, and its scale is off by up to half a bit.
+    Each is negated or not, and its scale is off by up to a quarter of a bit: levels half a bit apart then serve all scales.
     """
     taken = count // 2 if len(real) else 0
     rest = count - taken
     parts = [real[torch.randint(max(1, len(real)), (taken,), generator=generator)]]
     parts += [lognormal(rest * 3 // 10, generator), student(rest // 5, generator)]
     parts.append(gaussian(count - sum(map(len, parts)), generator))
-    off = torch.exp2(torch.rand(count, 1, generator=generator) - 0.5)
+    off = torch.exp2((torch.rand(count, 1, generator=generator) - 0.5) / 2)
     sign = torch.randint(2, (count, 1), generator=generator) * 2 - 1
     drawn: Tensor = torch.cat(parts)[torch.randperm(count, generator=generator)] * off * sign
     return drawn
