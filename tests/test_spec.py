@@ -12,7 +12,7 @@ from wcodec.codecs import CODECS, check
 from wcodec.types import DTYPES, MemoryStream, Section, Spec
 
 SPEC = ROOT / "spec"
-NAMES = ("C", "E", "G", *(name.upper() for name in CODECS))
+NAMES = ("C", "E", "G", "NET", *(name.upper() for name in CODECS))
 RULE = rf"(?:{'|'.join(NAMES)})-\d+"
 PAGES = {path: path.read_text() for path in SPEC.rglob("*.md")}
 CODE = {path: path.read_text() for path in (ROOT / "wcodec").rglob("*.py")}
@@ -31,7 +31,7 @@ def test_rules_are_defined_once():
 
 
 def test_every_page_has_rules_of_its_own():
-    homes = {"container.md": "C", "entropy.md": "E", "rng.md": "G"} | {f"{name}.md": name.upper() for name in CODECS}
+    homes = {"container.md": "C", "entropy.md": "E", "rng.md": "G", "net.md": "NET"} | {f"{name}.md": name.upper() for name in CODECS}
     for path, text in PAGES.items():
         found = {rule.split("-")[0] for rule in re.findall(rf"^- \*\*({RULE})\*\* ", text, re.M)}
         assert found == ({homes[path.name]} if path.name in homes else set()), path.name
@@ -132,6 +132,11 @@ WORKED = {
         lambda b: Section(
             "trellis", {"zero": 2, "step": 0x3F000000}, {"symbols": stream("rans", b[0], precision=8, lanes=0, block=1, trellis=2)}
         ),
+    ),
+    "nwc": (
+        Spec.of("F32", 2, 2),
+        floats(1.25, 0, -0.5, 4.75),
+        lambda b: Section("nwc", {"zero": 8, "step": 0x3E800000, "net_size": 42}, raws(latents=b[0], net=b[1])),
     ),
     "sum": (Spec.of("F16", 2), [0x3D00, 0], lambda b: Section("sum", {"layers": 2}, {"0": raw(b[0]), "1": raw(b[1])})),
     "lowrank": (

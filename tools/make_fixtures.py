@@ -23,11 +23,13 @@ from typing import Any
 import bad_codebook  # noqa: F401 - adds its cases to BAD
 import bad_codecs  # noqa: F401 - adds its cases to BAD
 import bad_linear  # noqa: F401 - adds its cases to BAD
+import bad_nwc  # noqa: F401 - likewise
 import bad_rng  # noqa: F401 - adds its cases to BAD
 import bad_sparse  # noqa: F401 - likewise
 import bad_trellis  # noqa: F401 - likewise
 import golden_codebook  # noqa: F401 - adds its cases to GOOD
 import golden_linear  # noqa: F401 - adds its cases to GOOD
+import golden_nwc  # noqa: F401 - likewise
 import golden_rng  # noqa: F401 - adds its cases to GOOD
 import golden_sparse  # noqa: F401 - adds its cases to GOOD
 import golden_trellis  # noqa: F401 - likewise

@@ -180,6 +180,50 @@ def trellis(
     return _made("trellis", Spec(DTYPES[dtype], its.spec.shape), params, parts)
 
 
+def nwc(
+    latents: Child,
+    net: Child | bytes,
+    step: float,
+    *,
+    shape: Sequence[int],
+    zero: int,
+    dtype: str = "F32",
+    trellis: int = 0,
+    tile: tuple[int, int] | None = None,
+    level: int | Child = 0,
+    rows: Child | None = None,
+    columns: Child | None = None,
+) -> Coded:
+    """Store step · what a net makes of latents − zero, 16 rows of a column at a time (spec/codecs/nwc.md, spec/net.md).
+
+    latents: unsigned integers [rows padded to a multiple of 16, columns], or a ``rans`` of them; of a trellis with so many states if
+    that is not 0. net: its bytes as U8, shared by tensors through ``share``, or the digest of one that readers have. shape: of the
+    tensor. level: of all columns, or U8 of each. rows, columns: U8 codes of factors of the step.
+    """
+    if not isinstance(latents, Coded | Resource):
+        array = np.asarray(latents)
+        coding: dict[str, Any] = {"trellis": trellis.bit_length() - 1} if trellis else {}
+        coding |= {"bits": max(0, int(array.max(initial=0)).bit_length() - 8)} | ({} if tile is None else {"tile": tile})
+        kind = np.uint8 if not array.size or int(array.max()) < 256 else np.uint16
+        latents = encoded("rans", array.astype(kind), **coding)
+    parts = {"latents": _child(latents)}
+    params: dict[str, Any] = {"zero": zero, "step": int(np.float32(step).view(np.uint32))}
+    params |= ({"wide": True} if parts["latents"].spec.dtype.name == "U16" else {}) | ({"trellis": True} if trellis else {})
+    if isinstance(net, bytes):
+        params["digest"] = net
+    else:
+        parts["net"] = _child(net, "U8")
+        params["net_size"] = prod(parts["net"].spec.shape)
+    if isinstance(level, int):
+        params |= {"level": level} if level else {}
+    else:
+        params["levels"], parts["levels"] = True, _child(level, "U8")
+    for name, codes in (("rows", rows), ("columns", columns)):
+        if codes is not None:
+            params[name], parts[name] = True, _child(codes, "U8")
+    return _made("nwc", Spec(DTYPES[dtype], tuple(shape)), params, parts)
+
+
 def sum(layers: Sequence[Child], *, dtype: str = "F32") -> Coded:
     """Add float32 layers in order; a reader may stop after any (spec/codecs/sum.md)."""
     from wcodec.codecs.base import exact

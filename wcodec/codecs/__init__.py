@@ -9,6 +9,7 @@ from wcodec.codecs.codebook import Codebook
 from wcodec.codecs.concat import Concat
 from wcodec.codecs.factors.lowrank import LowRank
 from wcodec.codecs.factors.tensortrain import TensorTrain
+from wcodec.codecs.floats.nwc import Nwc
 from wcodec.codecs.floats.planes import PlanesCodec
 from wcodec.codecs.floats.trellis import Trellis
 from wcodec.codecs.floats.uniform import Uniform
@@ -32,7 +33,7 @@ OWN: tuple[Codec, ...] = (
     *(Codebook(), Sparse()),  # arrays of few values, and mostly of one
     *(Gaps(), Bitmap(), NofM(), GatherScatter()),  # masks
     *(Philox(), Mt19937(), Draw()),  # random numbers and masks, from a seed
-    *(Uniform(), Trellis(), Sum(), LowRank(), TensorTrain()),  # floats, approximately
+    *(Uniform(), Trellis(), Nwc(), Sum(), LowRank(), TensorTrain()),  # floats, approximately
 )
 """The codecs of the format."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,7 +72,7 @@ class Residual:
 Op: TypeAlias = Linear | Requantise | Gate | Save | Residual
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Net:
     """A network: latent · 2^shift + ops(latent, cut off at −clip and clip), for 16 latents at once.
 
@@ -82,6 +83,11 @@ class Net:
     shift: int
     levels: int
     ops: tuple[Op, ...]
+
+    @cached_property
+    def data(self) -> U8:
+        """The bytes. Raises Corrupt [NET-1 … NET-4]."""
+        return pack(self)
 
     @property
     def products(self) -> int:
@@ -130,7 +136,8 @@ def _bound(op: Op, x: I64, saved: I64 | None, levels: int) -> I64:
             raise Corrupt("a requantisation is out of range", rule="NET-1")
         shifts = _width(op.shifts, x.size).astype(np.int64)
         rounded = _exact(x + (1 << shifts >> 1)) >> shifts
-        return np.minimum(rounded, max(op.low, op.high))
+        cut: I64 = np.minimum(rounded, max(op.low, op.high))
+        return cut
     if isinstance(op, Gate):
         if op.factors.shape != (levels, x.size):
             raise Corrupt(f"a gate has {op.factors.shape} factors, not ({levels}, {x.size})", rule="NET-2")
@@ -163,7 +170,7 @@ def _exact(bound: I64) -> I64:
 
 
 def run(net: Net, latents: Numbers, levels: int | U8) -> Numbers:
-    """Return the outputs of all chunks, [bands, 16, columns], in the arithmetic of the latents' dtype: int64, or float32, where all is exact.
+    """Return the outputs of all chunks, [bands, 16, columns], in the arithmetic of the latents' dtype: int64 or float32, both exact.
 
     latents: integers below 2^17 in magnitude. levels: of all columns, or of each; below ``net.levels``.
     """
@@ -180,14 +187,16 @@ def run(net: Net, latents: Numbers, levels: int | U8) -> Numbers:
             saved = x
         else:
             x = x + saved * (1 << op.shifts.astype(np.int64))[:, None].astype(kind)
-    return latents * kind(1 << net.shift) + x
+    found: Numbers = latents * kind(1 << net.shift) + x
+    return found
 
 
 def _halved(x: Numbers, shifts: U8) -> Numbers:
     """Return ⌊(x + 2^(shift − 1)) / 2^shift⌋."""
     half = 1 << shifts.astype(np.int64) >> 1
     if x.dtype.kind == "i":
-        return (x + half) >> shifts
+        whole: I64 = (x + half) >> shifts
+        return whole
     found: F32 = np.floor((x + half.astype(np.float32)) * np.ldexp(np.float32(1), -shifts.astype(np.int32)))
     return found
 

@@ -187,6 +187,36 @@ typedef struct {
 typedef void (*wk_search)(const wcodec_search *job, const float *x, const float *weights, void *out, uint64_t *counts,
                           int64_t *sums, uint8_t *scratch);
 
+/* ---- Nets -------------------------------------------------------------------------------------------------------- */
+
+enum { WK_LINEAR = 1, WK_REQUANTISE, WK_GATE, WK_SAVE, WK_RESIDUAL };
+
+/* An operation of net.md. width: numbers before it; outputs: after it. bytes: weights, shifts or factors. */
+typedef struct {
+  uint32_t code, width, outputs, low, high;
+  const uint8_t *bytes, *bias;
+} wk_net_op;
+
+/* weights: of all linear operations, two neighbours of a row in the halves of a number, the first one in the lower half. */
+typedef struct {
+  uint32_t clip, shift, count, widest;
+  const int32_t *weights;
+  wk_net_op ops[255];
+} wk_net;
+
+/* wcodec_run_net; scratch is aligned to WK_LINE. */
+typedef void (*wk_run_net)(const wk_net *net, const wk_f32 *latents, uint64_t chunks, uint64_t cols, const uint8_t *levels,
+                           uint8_t level, uint8_t *scratch, wk_f32 *out);
+
+#define WK_NET(isa)                                                                                                   \
+  void wk_net_##isa(const wk_net *net, const wk_f32 *latents, uint64_t chunks, uint64_t cols, const uint8_t *levels, \
+                    uint8_t level, uint8_t *scratch, wk_f32 *out);
+
+WK_NET(scalar)
+WK_NET(avx2)
+WK_NET(avx512)
+WK_NET(vnni)
+
 /* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 
 /* Float32 arithmetic; steps: one for all elements, or one each. */
@@ -201,6 +231,8 @@ typedef struct {
   /* Values of n symbols of a row; columns: factors of their columns, NULL: none. */
   void (*lattice)(const wk_lattice *l, const void *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n,
                   float step, const wk_f32 *columns, wk_f32 *out);
+  /* Elements of a row by its step, or by that times the factors of their columns. */
+  void (*scale)(const wk_f32 *x, uint64_t n, float step, const wk_f32 *columns, wk_f32 *out);
 } wk_floats;
 
 /* Kernels of an instruction set. */
@@ -240,6 +272,7 @@ typedef struct {
   uint64_t (*dequantise)(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
                          const wk_f32 *columns, void *out);
   const wk_search *search; /* by v */
+  wk_run_net net;
 } wk_kernels;
 
 const wk_kernels *wk_current(void);

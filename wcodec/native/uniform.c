@@ -1,4 +1,4 @@
-/* Uniform quantisation and sums (uniform.md, sum.md): runs of elements with one step, in the float mode that they need. */
+/* Uniform quantisation, steps of a matrix and sums (uniform.md, nwc.md, sum.md): runs of elements with one step, in the float mode that they need. */
 #include "uniform.h"
 
 #if WK_X86
@@ -89,6 +89,23 @@ void wcodec_quantise(const wcodec_grid *g, const void *x, const void *steps, uin
     floats->quantise((const wk_f32 *)x + done, r.count, (const wk_f32 *)steps + r.step, r.each, g->zero, g->levels,
                      symbol_bytes, (uint8_t *)symbols + done * symbol_bytes);
     done += r.count;
+  }
+  wk_restore_mode(before);
+}
+
+void wcodec_scale(const void *x, uint64_t start, uint64_t count, uint64_t cols, const wcodec_lattice *lattice, void *out) {
+  const wk_floats *floats = wk_current()->floats;
+  const uint64_t before = wk_exact_mode();
+  const uint64_t size = wk_float_size(lattice->kind);
+  const wk_f32 *rows = (const wk_f32 *)lattice->rows, *columns = (const wk_f32 *)lattice->columns;
+  wk_f32 piece[PIECE];
+  for (uint64_t done = 0, row = 0, column = start % cols; done < count;) {
+    const uint64_t left = cols - column < count - done ? cols - column : count - done, n = left < PIECE ? left : PIECE;
+    wk_f32 *to = lattice->kind == WCODEC_F32 ? (wk_f32 *)out + done : piece;
+    floats->scale((const wk_f32 *)x + done, n, rows[lattice->each ? row : 0], columns ? columns + column : NULL, to);
+    if (lattice->kind != WCODEC_F32) floats->round(piece, n, lattice->kind, (uint8_t *)out + done * size);
+    done += n, column += n;
+    if (column == cols) column = 0, row++;
   }
   wk_restore_mode(before);
 }

@@ -118,5 +118,13 @@ static void lattice_any(const wk_lattice *l, const void *symbols, uint32_t bytes
   else plain_run((const uint8_t *)symbols, z0, n, (int32_t)l->zero, step, 0, columns, out);
 }
 
+/* Elements of a row: each by the row's step times its column's factor; columns is NULL: by the step. */
+static void scale_any(const wk_f32 *x, uint64_t n, float step, const wk_f32 *columns, wk_f32 *out) {
+  if (columns)
+    for (uint64_t i = 0; i < n; i++) out[i] = step * columns[i] * x[i];
+  else
+    for (uint64_t i = 0; i < n; i++) out[i] = step * x[i];
+}
+
 #define WK_FLOATS_OF(isa) \
-  const wk_floats wk_floats_##isa = {dequantise_any, quantise_any, round_any, add_any, lattice_any};
+  const wk_floats wk_floats_##isa = {dequantise_any, quantise_any, round_any, add_any, lattice_any, scale_any};

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 10
+#define WCODEC_ABI 11
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
 enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
@@ -278,6 +278,19 @@ WCODEC_API uint64_t wcodec_search_scratch(const wcodec_search *job);
  * or incremented by the number of symbols, and by their (x - (2 i + z0)) * 65536, cut to integers. */
 WCODEC_API void wcodec_trellis_search(const wcodec_search *job, const void *x, const void *weights, void *out,
                                       uint64_t *counts, int64_t *sums, void *scratch);
+
+/* Multiply x[count], elements start ... of a matrix, by the step of their row times the factor of their column, and round to
+ * lattice->kind. Only rows, columns, each and kind of the lattice are looked at; cols is not 0. */
+WCODEC_API void wcodec_scale(const void *x, uint64_t start, uint64_t count, uint64_t cols, const wcodec_lattice *lattice,
+                             void *out);
+
+/* Bytes of scratch that running a net needs. data: the bytes of a net that keeps all rules of net.md. */
+WCODEC_API uint64_t wcodec_net_scratch(const uint8_t *data);
+
+/* Run a net on `chunks` chunks of a float32 matrix of integers below 2^17, of `cols` columns: chunk b * cols + c is column c of
+ * rows 16 b ... 16 b + 15. levels: of every column; NULL: all have `level`. out, of the same shape, may be latents. */
+WCODEC_API void wcodec_run_net(const uint8_t *data, const void *latents, uint64_t chunks, uint64_t cols, const uint8_t *levels,
+                               uint32_t level, uint8_t *scratch, void *out);
 
 /* 1 when two arrays of `size` bytes are equal, else 0. */
 WCODEC_API int wcodec_same(const void *a, const void *b, uint64_t size);

@@ -1,5 +1,5 @@
 """A module for every group of pages under `codecs/`; importing them enters their codecs."""
 
-from . import codebook, linear, masks, plain, rans, seeds, sparse, trellis
+from . import codebook, linear, masks, nwc, plain, rans, seeds, sparse, trellis
 
-__all__ = ["codebook", "linear", "masks", "plain", "rans", "seeds", "sparse", "trellis"]
+__all__ = ["codebook", "linear", "masks", "nwc", "plain", "rans", "seeds", "sparse", "trellis"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from wcodec.errors import BackendUnavailable
 
-ABI = 10
+ABI = 11
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -114,6 +114,9 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_add": (c_int, (_P, _P, _N)),
     "wcodec_search_scratch": (_N, (POINTER(Search),)),
     "wcodec_trellis_search": (None, (POINTER(Search), _P, _P, _P, _P, _P, _P)),
+    "wcodec_scale": (None, (_P, _N, _N, _N, POINTER(Lattice), _P)),
+    "wcodec_net_scratch": (_N, (_P,)),
+    "wcodec_run_net": (None, (_P, _P, _N, _N, _P, _I, _P, _P)),
     "wcodec_same": (c_int, (_P, _P, _N)),
 }
 
