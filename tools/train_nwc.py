@@ -30,7 +30,7 @@ from wcodec.train import measure, nwc, pieces
 TRIAL = 20
 """Steps that are timed."""
 SAVED = 500
-MEASURED = 8192
+MEASURED = 4096
 """Pieces of every set that is measured, 64 weights each."""
 
 
@@ -82,12 +82,6 @@ def train(run: nwc.Run, real: Tensor, checkpoint: Path) -> None:
         print(f"step {run.step} of {run.steps}, loss {loss:.4f}, {left / 60:.1f} minutes left", flush=True)
 
 
-def losing(points: list[measure.Point]) -> list[int]:
-    """Return the levels at which the net adds to the error of held-out real weights, or of Gaussian ones where there are none."""
-    source = points[-1].source if len({p.source for p in points}) == 1 else "held out"
-    return [p.level for p in points if p.source == source and p.net < 0]
-
-
 def described(path: Path) -> dict[str, object]:
     return {"name": path.name, "bytes": path.stat().st_size, "blake3": blake3(path.read_bytes()).hexdigest()}
 
@@ -120,12 +114,13 @@ def main() -> int:
     sets = {"Gaussian": pieces.gaussian(MEASURED, draw)}
     sets |= {"held out": held[torch.randperm(len(held), generator=draw)[:MEASURED]]} if len(held) else {}
     sets |= {path.name.split(".")[0]: pieces.read([path], MEASURED, options.seed)[0] for path in options.unseen}
-    points = measure.measure(run.model, run.model.net.export(), sets)
-    silent = [] if run.model.profile.learned else losing(points)
-    if silent:
+    judge = "held out" if len(held) else "Gaussian"
+    silent: list[int] = []
+    if not run.model.profile.learned:
+        silent = [p.level for p in measure.measure(run.model, run.model.net.export(), {judge: sets[judge]}) if p.net < 0]
         run.model.silence(silent)
-        points = measure.measure(run.model, run.model.net.export(), sets)
     net = run.model.net.export()
+    points = measure.measure(run.model, net, sets)
     data = nets.pack(net).tobytes()
     (options.out / f"{name}.bin").write_bytes(data)
     record = {

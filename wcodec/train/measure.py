@@ -18,9 +18,9 @@ from wcodec.train.nwc import Autoencoder
 F64 = npt.NDArray[np.float64]
 LONG = 16
 """Pieces that a trellis goes through without starting anew."""
-GRID = 2.0 ** np.arange(1.75, -6.3, -0.25)
+GRID = 2.0 ** np.arange(1.75, -5.6, -0.25)
 """Steps of the reference quantisers."""
-PULLS = (0.0, 0.5, 1.0, 1.6, 2.5)
+PULLS = (0.5, 1.0, 1.6, 2.5)
 """How strongly the reference pulls integers towards zero, of what would be best for normal numbers."""
 
 
@@ -58,8 +58,8 @@ class Scalar:
 
 def entropy(integers: npt.NDArray[np.int64]) -> float:
     """Return bits per integer of a static table of their own frequencies."""
-    counts = np.unique(integers, return_counts=True)[1]
-    share = counts / counts.sum()
+    counts = np.bincount(integers - integers.min())
+    share = counts[counts > 0] / integers.size
     return float(-(share * np.log2(share)).sum())
 
 
@@ -70,11 +70,9 @@ def _curve(x: Tensor, pull: float, centroids: bool) -> tuple[F64, F64]:
         u = x / step
         sigma = torch.tensor(1 / (step * max(pull, 1e-9) ** 0.5))
         k = quantisers.scalar(u, sigma).long().numpy().ravel()
-        values, index = np.unique(k, return_inverse=True)
-        u = u.numpy().ravel().astype(np.float64)
-        if centroids:
-            values = np.bincount(index, u) / np.bincount(index)
-        error = float(np.square(u - values[index]).mean()) * step * step
+        flat, index = u.numpy().ravel(), k - k.min()
+        values = np.bincount(index, flat) / np.maximum(1, np.bincount(index)) if centroids else np.arange(k.min(), k.max() + 1)
+        error = float(np.square(flat - values[index]).mean()) * step * step
         rates.append(entropy(k))
         gaps.append(rates[-1] + 0.5 * np.log2(error))
     return np.array(rates), np.array(gaps)
