@@ -16,6 +16,7 @@ import blake3
 import numpy as np
 
 from wcodec.api import indexes
+from wcodec.api.attempts import Attempts
 from wcodec.api.bounded import bounded
 from wcodec.api.crew import Crew, Task
 from wcodec.api.files import matches
@@ -34,6 +35,7 @@ from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError
 from wcodec.rate.target import Target
 from wcodec.recipes import Recipe, read_recipe
+from wcodec.recipes.base import LOSSLESS, Encoded
 from wcodec.types import Section, Spec, UInts
 
 Progress = Callable[[int, int], None]
@@ -119,6 +121,7 @@ class _Job:
     force: bool
     target: Target | None = None
     sensitivity: Mapping[str, float] = field(default_factory=dict)
+    attempts: Attempts | None = None
 
     def env(self) -> Env:
         """Make the environment in which tensors are encoded."""
@@ -246,8 +249,9 @@ Written: TypeAlias = tuple[list[TensorRow], int]
 def _encode_all(outputs: Sequence[_Output], job: _Job, progress: Progress | None, total: int) -> tuple[list[Written], list[str]]:
     """Encode all files, with a target again until they keep to it. total: bytes of the sources. Returns what the methods told, too."""
     seen, plan = job.prepare({output.name: output.tensors for output in outputs}, progress, total)
+    attempts = Attempts()
     while plan is not None:
-        planned = replace(job, recipe=plan.choose())
+        planned = replace(job, recipe=plan.choose(), attempts=attempts)
         with ExitStack() as stack:
             writers = [stack.enter_context(output.writer(planned)) for output in outputs]
             for writer in writers:
@@ -355,11 +359,26 @@ class _Encoding:
             earlier = self._known.get((spec, digest), index)
             self._known[spec, digest] = min(index, earlier)
             if earlier >= index:
-                found = self._job.recipe.encode(name, x, spec, env.leased(stack))
+                found, coded.outcome = self._encoded(name, x, spec, env, data, digest, stack)
                 coded.section, coded.why = found.section, found.why
-                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, env.host)
             coded.stack = stack.pop_all()
             return coded
+
+    def _encoded(
+        self, name: str, x: Any, spec: Spec, env: Env, data: UInts, digest: bytes, stack: ExitStack
+    ) -> tuple[Encoded, Outcome]:
+        """Encode a tensor and judge the section, or find both from an earlier attempt."""
+        recipe, attempts = self._job.recipe, self._job.attempts
+        method = recipe.choose(name, spec).method
+        known = None if attempts is None else attempts.find(name, method)
+        if known is not None:
+            return known
+        again = attempts is not None and method is not LOSSLESS  # what is kept cannot be lent
+        found = recipe.encode(name, x, spec, env if again else env.leased(stack))
+        outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, env.host)
+        if attempts is not None and again and not found.lossless:  # else the section may share memory with the source
+            attempts.keep(name, method, found, outcome)
+        return found, outcome
 
     def _there(self, index: int, data: UInts) -> Any:
         """Return a tensor on the device: as it is there, or copied."""

@@ -116,11 +116,17 @@ class Steps(Sampled):
         self.scale = self.sample.signal**0.5
         self.low = -1.0 if self.config["codec"] == "trellis" else -1.5  # hardly a value is not 0
 
-    def made(self, position: float, importance: Importance | None) -> Method:
+    def made(self, position: float, importance: Importance | None) -> WithCodec:
         own = self.config.get("per", self.config.get("steps", "tensor")) == "tensor"
         step = {"step": self.scale * 2.0**-position} if own else {"relative": 2.0**-position}
         usual = {"per": "tensor", "rdo": TRADE} if self.config["codec"] == "uniform" else {}
         return WithCodec({**usual, **self.config, **step}, importance)
+
+    def measure(self, position: float) -> tuple[float, float]:
+        method = self.made(position, None)
+        if self.config["codec"] == "trellis":  # of a sample, code lengths are near enough
+            method = WithCodec({**method.config, "rounds": 1})
+        return self.sample.measure(self.name, method, self.env)
 
 
 @dataclass
