@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from wcodec.api import indexes
+from wcodec.api.attempts import Attempts
 from wcodec.api.bounded import bounded
 from wcodec.api.crew import Crew
 from wcodec.api.encoding import Encoding
@@ -115,6 +116,7 @@ class _Job:
     force: bool
     target: Target | None = None
     sensitivity: Mapping[str, float] = field(default_factory=dict)
+    attempts: Attempts | None = None
 
     def env(self) -> Env:
         """Make the environment in which tensors are encoded."""
@@ -243,8 +245,9 @@ Written: TypeAlias = tuple[list[TensorRow], int]
 def _encode_all(outputs: Sequence[_Output], job: _Job, progress: Progress | None, total: int) -> tuple[list[Written], list[str]]:
     """Encode all files, with a target again until they keep to it. total: bytes of the sources. Returns what the methods told, too."""
     seen, plan = job.prepare({output.name: output.tensors for output in outputs}, progress, total)
+    attempts = Attempts()
     while plan is not None:
-        planned = replace(job, recipe=plan.choose())
+        planned = replace(job, recipe=plan.choose(), attempts=attempts)
         with ExitStack() as stack:
             writers = [stack.enter_context(output.writer(planned)) for output in outputs]
             for writer in writers:
@@ -269,7 +272,7 @@ def _encode_all(outputs: Sequence[_Output], job: _Job, progress: Progress | None
 def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:
     """Encode all tensors in order and add them to the writer, reading each back when asked."""
     with Crew(job.threads) as crew:
-        encoding = Encoding(source, writer, job.recipe, job.env(), crew, job.readback)
+        encoding = Encoding(source, writer, job.recipe, job.env(), crew, job.readback, job.attempts)
         for size in encoding.run():
             done += size
             if progress is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import blake3
 import numpy as np
 
+from wcodec.api.attempts import Attempts
 from wcodec.api.crew import Crew, Task
 from wcodec.api.opened import inside
 from wcodec.api.outcome import Outcome, judge, parts_digest
@@ -23,6 +24,7 @@ from wcodec.container.records import TensorRecord
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError
 from wcodec.recipes import Recipe
+from wcodec.recipes.base import LOSSLESS
 from wcodec.types import Section, Spec, UInts
 
 LARGE = 1 << 23
@@ -48,12 +50,15 @@ class _Coded:
 class Encoding:
     """Tensors on their way to a file: read and encoded by the crew, written by the caller in order, read back by the crew.
 
-    rows: what the report says of those written. readback: whether they are.
+    rows: what the report says of those written. readback: whether they are. attempts: what earlier ones at the same file made.
     """
 
-    def __init__(self, source: Source, writer: ContainerWriter, recipe: Recipe, env: Env, crew: Crew, readback: bool) -> None:
+    def __init__(
+        self, source: Source, writer: ContainerWriter, recipe: Recipe, env: Env, crew: Crew, readback: bool, attempts: Attempts | None
+    ) -> None:
         self.rows: list[TensorRow] = []
         self._source, self._writer, self._recipe, self._crew, self._readback = source, writer, recipe, crew, readback
+        self._attempts = attempts
         self._env = env.within(writer.written_resource)
         alone = crew.threads == 1 or self._env.near is not None
         self._wide = self._env if alone else self._env.spread(crew.map, crew.threads)
@@ -106,11 +111,23 @@ class Encoding:
             earlier = self._known.get((spec, digest), index)
             self._known[spec, digest] = min(index, earlier)
             if earlier >= index:
-                found = self._recipe.encode(name, x, spec, env.leased(stack))
-                coded.section, coded.why = found.section, found.why
-                coded.outcome = Outcome(digest) if found.lossless else judge(found.section, spec, data, digest, env.host)
+                self._encode(coded, data, env)
             coded.stack = stack.pop_all()
             return coded
+
+    def _encode(self, coded: _Coded, data: UInts, env: Env) -> None:
+        """Encode a tensor and judge the section, or find both among earlier attempts. data: the tensor in memory of the host."""
+        name, attempts = self._source.names[coded.index], self._attempts
+        method = self._recipe.choose(name, coded.spec).method
+        known = None if attempts is None else attempts.find(name, method)
+        if known is None:
+            again = attempts is not None and method is not LOSSLESS  # what is kept cannot be lent
+            found = self._recipe.encode(name, coded.data, coded.spec, env if again else env.leased(coded.stack))
+            outcome = Outcome(coded.digest) if found.lossless else judge(found.section, coded.spec, data, coded.digest, env.host)
+            if attempts is not None and again and not found.lossless:  # else the section may share memory with the source
+                attempts.keep(name, method, found, outcome)
+            known = found, outcome
+        coded.section, coded.why, coded.outcome = known[0].section, known[0].why, known[1]
 
     def _there(self, index: int, data: UInts) -> Any:
         """Return a tensor on the device: as it is there, or copied."""

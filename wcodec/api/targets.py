@@ -78,6 +78,7 @@ class Plan:
     attempt: int = 0
     _slope: float = 0.0
     _rungs: dict[str, Rung] = field(default_factory=dict)
+    _methods: dict[tuple[str, int, float], Method] = field(default_factory=dict)
     _best: tuple[int, dict[str, Rung]] | None = None
     _size: int = 0
 
@@ -150,7 +151,13 @@ class Plan:
             yield f"{FINER_BITS:g} bit finer than others: {', '.join(finer)}"
 
     def _method(self, name: str, rung: Rung) -> Method:
-        return LOSSLESS if rung.position is None else self.tensors[name].ladders[rung.family].method(rung.position)
+        """Return the method of a rung: the same one whenever it is chosen again, so that its section can be, too."""
+        if rung.position is None:
+            return LOSSLESS
+        key = name, rung.family, rung.position
+        if key not in self._methods:
+            self._methods[key] = self.tensors[name].ladders[rung.family].method(rung.position)
+        return self._methods[key]
 
     def _guess(self) -> float:
         """Return the slope at which Gaussian tensors would share the bytes, as a logarithm."""

@@ -125,6 +125,12 @@ class Steps(Sampled):
         usual = {"per": "tensor", "rdo": TRADE} if self.config["codec"] == "uniform" else {}
         return WithCodec.weighing({**usual, **self.config, **step}, importance)
 
+    def measure(self, position: float) -> tuple[float, float]:
+        method = self.made(position, None)
+        if self.config["codec"] == "trellis":  # of a sample, code lengths are near enough
+            method = WithCodec({**method.config, "rounds": 1})
+        return self.sample.measure(self.name, method, self.env)
+
 
 @dataclass
 class Values(Sampled):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from wcodec.codecs import Env
-from wcodec.recipes.base import Method, require
+from wcodec.recipes.base import Importance, Method, WithCodec, require
 from wcodec.types import Section, Spec, UInts
 
 STATES = (4, 8, 16, 32, 64, 128, 256)
@@ -23,6 +23,8 @@ class Trellis(Method):
     relative: instead, in root mean squares of the tensor; 0.5 unless a target decides. states: more find better paths, and take longer to
     encode; 32 unless an effort decides.
     slope: squared steps that a bit is worth. steps: what has a step of its own: tensor, rows or columns.
+    classes: kinds of rows with tables of their own, at most 4. points: let values differ from multiples of the step. Both only where they
+    pay.
     """
 
     step: float | None = None
@@ -30,6 +32,9 @@ class Trellis(Method):
     states: int | None = None
     slope: float = 0.37
     steps: str = "tensor"
+    classes: int = 4
+    points: bool = True
+    importance: Importance | None = None
     name: ClassVar[str] = "trellis"
     notes: list[str] = field(default_factory=list, init=False)
 
@@ -37,15 +42,16 @@ class Trellis(Method):
         require(self.step is None or self.step > 0, "trellis: step is above 0")
         require((self.relative is None or self.relative > 0) and self.slope >= 0, "trellis: relative is above 0, slope at least 0")
         require(self.states is None or self.states in STATES, f"trellis: states is one of {', '.join(map(str, STATES))}")
+        require(1 <= self.classes <= 4, "trellis: classes is 1 to 4")
         require(self.steps in STEPS, f"trellis: steps is one of {', '.join(STEPS)}")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        config = {name: value for name, value in self.config.items() if name != "codec"}
-        usual = {} if self.step is not None else {"relative": RELATIVE}
-        return env.codecs["trellis"].encode(x, spec, env, **(usual | config))
+        size = {} if self.step is not None else {"relative": RELATIVE}
+        return WithCodec({**size, **self.config}, self.importance).encode(name, x, spec, env)
 
     @property
     def config(self) -> dict[str, Any]:
         """The codec, with the options that were given."""
         given = {"states": self.states, "step": self.step, "relative": self.relative if self.step is None else None}
-        return {"codec": "trellis", "slope": self.slope, "steps": self.steps} | {k: v for k, v in given.items() if v is not None}
+        kept = {name: getattr(self, name) for name in ("slope", "steps", "classes", "points")}
+        return {"codec": "trellis", **kept} | {name: value for name, value in given.items() if value is not None}

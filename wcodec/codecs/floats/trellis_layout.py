@@ -164,6 +164,7 @@ def _histograms(its: Layout, scaled: Callable[[Piece], F32], bins: npt.NDArray[n
     far = 2047  # what lies beyond is rare in all rows
     key = bins[:, None] * (2 * far + 1) + (np.clip(u, -far, far).astype(np.intp) + far)
     found = np.bincount(key.ravel(), minlength=BINS * (2 * far + 1)).reshape(BINS, -1)
+    found = found[:, found.any(0)]
     return found, its.rows * its.cols / u.size
 
 

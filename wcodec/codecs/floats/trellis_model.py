@@ -27,6 +27,8 @@ SIDE = 1000
 """Raw bits and escapes must save a bit for so many symbols each: without them, decoding is one pass."""
 TAIL = 16
 """Steps by which cutting off a tail may move a weight."""
+LENGTHS: npt.NDArray[np.int64] = PRECISION * UNIT - log2(np.maximum(np.arange((1 << PRECISION) + 1), 1))
+"""Of a token with every frequency, in 2^-20 bits; of those with none as if it were 1."""
 NONE: F32 = np.empty(0, np.float32)
 RARE = (0, 16, 8, 4, 2, 1)
 """Tails are escaped where values have so many times less than a slot of the tables; 0: only where there are too many tokens."""
@@ -68,7 +70,7 @@ def choose(counts: U64, env: Env, wide: bool, slope: float = 0, far: float = np.
         merged = counts.reshape(len(counts), -1, 1 << bits, 2).sum(2, dtype=np.uint64)  # [tables, h, parity]
         for its in _models(merged, bits, env, slope, far):
             best = its if best is None or its.cost < best.cost else best
-        if best is not None and bits > best.bits + 1:
+        if best is not None and bits > best.bits:
             break
     assert best is not None
     return _with_lengths(best, counts, env)
@@ -125,7 +127,7 @@ def _cost(tokens: U64, env: Env) -> int:
 
 
 def _lengths(tables: Tables) -> npt.NDArray[np.int64]:
-    found: npt.NDArray[np.int64] = PRECISION * UNIT - log2(np.maximum(tables.frequencies, 1))
+    found: npt.NDArray[np.int64] = LENGTHS[tables.frequencies]
     return found
 
 
