@@ -44,8 +44,8 @@ FILES = {
     "Whisper base": ("whisper.f16.safetensors", ("*/layer_3/*",)),
 }
 """File of a model, and which of its matrices count."""
-RATES = np.arange(1.0, 8.25, 0.5)
-STATES = (8, 32, 256)
+RATES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+STATES = (32, 256, 8)
 TRELLIS_STEP, UNIFORM_STEP = 2.06, 3.6
 """Root mean squares that a step has at 0 bits, about."""
 QPS = (-16, -20, -24, -28, -32, -36, -40)

@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace, path: Path, scratch: Path) -> list[list
             load = f"{1000 * numbers['seconds']:.0f} ms" if numbers else "-"
             memory = f"{numbers['private'] / 1e6:.0f} MB" if "private" in numbers else "-"
             share = f"{100 * sizes[side] / path.stat().st_size:.1f} %"
-            rows.append([name, f"{sizes[side]:,}", share, str(threads), load, memory, f"{losses[side]:.5f}" if side in losses else "0"])
+            rows.append([name, f"{sizes[side]:,}", share, str(threads), load, memory, f"{losses[side]:.4f}" if side in losses else "0"])
     return rows
 
 

@@ -61,9 +61,12 @@ class Curves:
 
 
 def claims(model: str, curves: Curves) -> Iterator[tuple[str, float, float]]:
-    """Yield what is claimed: words, the least value found, and what it must be."""
+    """Yield what is claimed of the curves that there are: words, the least value found, and what it must be."""
     for name, goal in ((DEFAULT, 0.14), ("trellis, 256 states", 0.16)):
-        yield f"{model}: {name}, bits below ideal scalar coding from 2 bits on", min(curves.under(name, "scalar, ideal", 2.0)), goal
+        if name in curves.points:
+            yield f"{model}: {name}, bits below ideal scalar coding from 2 bits on", min(curves.under(name, "scalar, ideal", 2.0)), goal
+    if DEFAULT not in curves.points:
+        return
     if (other := "NNCodec, dependent") in curves.points:
         yield f"{model}: {DEFAULT}, bits below NNCodec with dependent quantisation", min(s for _, s in curves.below(DEFAULT, other)), 0.0
         ours, its = (speeds(curves, name) for name in (DEFAULT, other))
@@ -73,8 +76,9 @@ def claims(model: str, curves: Curves) -> Iterator[tuple[str, float, float]]:
         if point["setting"] in BLOCKS:
             rate, error = 8 * point["bytes"] / curves.count, 10 * np.log10(point["error"])
             yield f"{model}: {DEFAULT}, bits below {point['setting']}", rate - curves.bits(DEFAULT, error), 0.6
-    worst = min(saved for name in TRELLISES for saved in curves.under(name, "uniform"))
-    yield f"{model}: any trellis, bits below uniform", worst, 0.0
+    if "uniform" in curves.points:
+        tried = [name for name in TRELLISES if name in curves.points]
+        yield f"{model}: any trellis, bits below uniform", min(saved for name in tried for saved in curves.under(name, "uniform")), 0.0
 
 
 def speeds(curves: Curves, name: str) -> list[float]:
@@ -131,7 +135,8 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
                 gaps = [rate - curves.bits("Gaussian bound", error) for rate, error in zip(rates, curves.errors(name), strict=True)]
                 marks = "." if name not in ("scalar, ideal", "Gaussian bound") else ""
                 axis.plot(rates, gaps, color=colour, linestyle=line, marker=marks, label=name, linewidth=1.2)
-        for point, rate, error in zip(curves.points.get("GGUF", ()), curves.rates("GGUF"), curves.errors("GGUF"), strict=True):
+        for point in curves.points.get("GGUF", ()):
+            rate, error = 8 * point["bytes"] / curves.count, 10 * np.log10(point["error"])
             place = rate, rate - curves.bits("Gaussian bound", error)
             axis.annotate(point["setting"], place, textcoords="offset points", xytext=(3, 3), fontsize=7)
         axis.set(title=f"{model}, {curves.count / 1e6:.1f} M weights", xlabel="bits per weight", xlim=(1, 9), ylim=(-0.2, 1.6))
