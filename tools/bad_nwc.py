@@ -53,7 +53,12 @@ bad("NWC-3", "unknown", nwc(net=None, digest=bytes(32)), error="UnknownCodec")
 bad("NWC-4", "level", nwc(level=2))
 bad("NWC-4", "levels", nwc(levels=True, parts={"levels": raw(np.array([0, 1, 0, 2, 0, 0, 0], np.uint8))}))
 bad("C-20", "no_levels", nwc(levels=True))
-bad("C-23", "net", nwc(net=None, net_size=9, parts={"net": Ref(0)}), resources=((Spec.of("U8", len(NET)), raw(np.frombuffer(NET, np.uint8))),))
+bad(
+    "C-23",
+    "net",
+    nwc(net=None, net_size=9, parts={"net": Ref(0)}),
+    resources=((Spec.of("U8", len(NET)), raw(np.frombuffer(NET, np.uint8))),),
+)
 
 
 def net_of(*ops: bytes, clip: int = 127, shift: int = 2, levels: int = 1, count: int | None = None) -> bytes:
@@ -61,7 +66,12 @@ def net_of(*ops: bytes, clip: int = 127, shift: int = 2, levels: int = 1, count:
 
 
 def linear(outputs: int, inputs: int, weight: int = 1, bias: int = 0) -> bytes:
-    return bytes([1]) + outputs.to_bytes(2, "little") + bytes([weight % 256] * (outputs * inputs)) + bias.to_bytes(4, "little", signed=True) * outputs
+    return (
+        bytes([1])
+        + outputs.to_bytes(2, "little")
+        + bytes([weight % 256] * (outputs * inputs))
+        + bias.to_bytes(4, "little", signed=True) * outputs
+    )
 
 
 def requantise(width: int = 16, low: int = 127, high: int = 127, shift: int = 0) -> bytes:
@@ -87,7 +97,8 @@ for _what, _net in {
     bad("NET-1", _what, nwc(net=_net))
 for _what, _net in {
     "outputs": net_of(linear(0, 16)), "outputs_many": net_of(linear(1025, 16)), "last_width": net_of(linear(15, 16)),
-    "residual_alone": net_of(residual()), "residual_width": net_of(SAVE, linear(8, 16, 0), residual(8), requantise(8, 1, 1, 9), linear(16, 8)),
+    "residual_alone": net_of(residual()),
+    "residual_width": net_of(SAVE, linear(8, 16, 0), residual(8), requantise(8), linear(16, 8)),
     "saves": net_of(SAVE, SAVE),
 }.items():  # fmt: skip
     bad("NET-2", _what, nwc(net=_net))

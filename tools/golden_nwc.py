@@ -112,13 +112,17 @@ def decided(b: Builder, shape: tuple[int, int], net: Net, most: int = 30, **opti
     count = -(-rows // 16) * 16 * cols
     symbols = np.minimum(b.rng.geometric(4 / most, count), most).astype(np.uint8 if most < 256 else np.uint16)
     coding = {key: options[key] for key in ("trellis", "tile", "bits") if key in options}
-    codes = {name: b.rng.integers(110, 150, n).astype(np.uint8) if name in options else None for name, n in zip(("rows", "columns"), shape)}
+    codes = dict.fromkeys(("rows", "columns"))
+    codes |= {name: b.rng.integers(110, 150, n).astype(np.uint8) for name, n in (("rows", rows), ("columns", cols)) if name in options}
     levels = b.rng.integers(0, net.levels, cols).astype(np.uint8) if options.get("levels") else options.get("level", 0)
     step = np.float32(options.get("step", 0.02))
     return Coded(symbols, most // 4 * 2, step, {"precision": 9} | coding, codes["rows"], codes["columns"], levels)
 
 
-@good("nwc-nets", "nets with every operation, of one level and several, shared by tensors; with trellis and without, levels, factors, wide latents")
+@good(
+    "nwc-nets",
+    "nets with every operation, shared by tensors; trellis, levels, factors, wide latents",
+)
 def _() -> Any:
     b, number = Builder(), 0
     for levels, hidden in ((1, 1), (3, 5), (4, 8)):

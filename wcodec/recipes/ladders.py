@@ -21,6 +21,7 @@ from wcodec.coding.numbers import to_float32
 from wcodec.errors import RecipeError
 from wcodec.recipes.base import Importance, Ladder, Method, WithCodec
 from wcodec.recipes.codebooks import GWK
+from wcodec.recipes.nwc import NWC
 from wcodec.recipes.pruned import Pruned
 from wcodec.recipes.trellis import Trellis
 from wcodec.types import Section, Spec, UInts
@@ -114,11 +115,13 @@ class Steps(Sampled):
 
     def __post_init__(self) -> None:
         self.scale = self.sample.signal**0.5
-        self.low = -1.0 if self.config["codec"] == "trellis" else -1.5  # hardly a value is not 0
+        self.low = -1.0 if self.config["codec"] in ("trellis", "nwc") else -1.5  # hardly a value is not 0
 
     def made(self, position: float, importance: Importance | None) -> Method:
         own = self.config.get("per", self.config.get("steps", "tensor")) == "tensor"
         step = {"step": self.scale * 2.0**-position} if own else {"relative": 2.0**-position}
+        if self.config["codec"] == "nwc":
+            return NWC.of({**self.config, **step}, importance)
         usual = {"per": "tensor", "rdo": TRADE} if self.config["codec"] == "uniform" else {}
         return WithCodec({**usual, **self.config, **step}, importance)
 
@@ -196,6 +199,7 @@ KNOBS: Mapping[str, frozenset[str]] = {
     "codebook": frozenset({"values", "rate", "book", "assigned"}),
     "sparse": frozenset({"mask", "fill", "delta"}),
     "lowrank": frozenset({"rank", "keep", "energy", "error"}),
+    "nwc": frozenset({"step", "relative"}),
 }
 """Options of codecs that a target decides; a config that has one is as it is."""
 
@@ -228,12 +232,12 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, room: int
 def _configs(method: Method) -> list[Mapping[str, Any]]:
     """Return the codecs, with their options, that a method leaves to a target."""
     if isinstance(method, Auto):
-        return [{"codec": name} for name in KNOBS]
+        return [{"codec": name} for name in KNOBS if name != "nwc"]  # which costs decoders more than it saves
     if isinstance(method, GWK):
         return [{"codec": "codebook"}]
     if isinstance(method, Pruned) and method.keep is None:
         return [{"codec": "sparse", "values": method.values}]
-    if isinstance(method, WithCodec | Trellis):
+    if isinstance(method, WithCodec | Trellis | NWC):
         codec = method.config["codec"]
         return [method.config] if codec in KNOBS and not KNOBS[codec] & method.config.keys() else []
     return []

@@ -10,6 +10,7 @@ from wcodec.recipes.dropback import DropBack
 from wcodec.recipes.joint_rank_k import JointRankK
 from wcodec.recipes.ladders import Auto
 from wcodec.recipes.mpo import Mpo
+from wcodec.recipes.nwc import NWC
 from wcodec.recipes.pruned import GatherScatter, NofM, Pruned
 from wcodec.recipes.trellis import Trellis
 from wcodec.recipes.wfn import WFN
@@ -17,6 +18,7 @@ from wcodec.recipes.wfn import WFN
 OWN: tuple[type[Method], ...] = (
     Lossless,
     Trellis,
+    NWC,
     *(WFN, GWK, BinQuant, PQ),  # codebooks
     *(DropBack, Pruned, NofM, GatherScatter),  # sparse tensors
     *(JointRankK, Mpo),  # factors

@@ -30,6 +30,8 @@ HIGHEST_STEP = 0x767FFFFF
 """Bits of the largest step: then no product with factors is infinite."""
 PER_BYTE = 2048
 """Products of a net whose time counts as a decoded byte."""
+NETS = 8
+"""Nets that are kept at hand."""
 PIECE = 1 << 20
 """Weights that go through the net at once, about: what windows share with their neighbours is then little."""
 
@@ -217,31 +219,34 @@ def assemble(its: Coded, spec: Spec, env: Env, net: Resource | bytes) -> Section
     return Section("nwc", params, parts)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=NETS)
 def parsed(data: bytes) -> Net:
     """Read a net, of the last ones only once. Raises Corrupt [NET-1 … NET-4]."""
     return parse(np.frombuffer(data, np.uint8))
 
 
 def resource(net: Any, env: Env) -> Resource:
-    """Return a net that an encoder was given as a resource: always the same one for a name. Raises EncodeError."""
+    """Return a net that an encoder was given as a resource: the same one for the same bytes. Raises EncodeError."""
     if isinstance(net, Resource):
         return net
-    if isinstance(net, np.ndarray):
-        return Resource(Spec.of("U8", net.size), smallest(net, Spec.of("U8", net.size), env))
-    name = net or ("fast" if "fast" in nets.names() else nets.IDENTITY)
-    if name not in nets.names():
-        raise EncodeError(f"no net {name!r}; there are: {', '.join(nets.names())}")
-    return _shipped(name, env)
+    if not isinstance(net, np.ndarray):
+        name = net or ("fast" if "fast" in nets.names() else nets.IDENTITY)
+        if name not in nets.names():
+            raise EncodeError(f"no net {name!r}; there are: {', '.join(nets.names())}")
+        net = nets.load(name)
+    return _shared(net.tobytes(), env.host)
 
 
-_SHIPPED: dict[str, Resource] = {}
+_RESOURCES: dict[bytes, Resource] = {}
 
 
-def _shipped(name: str, env: Env) -> Resource:
-    if name not in _SHIPPED:
-        _SHIPPED[name] = resource(nets.load(name), env)
-    return _SHIPPED[name]
+def _shared(data: bytes, env: Env) -> Resource:
+    if data not in _RESOURCES:
+        while len(_RESOURCES) >= NETS:
+            _RESOURCES.pop(next(iter(_RESOURCES)))
+        spec = Spec.of("U8", len(data))
+        _RESOURCES[data] = Resource(spec, smallest(np.frombuffer(data, np.uint8), spec, env))
+    return _RESOURCES[data]
 
 
 def _is_trellis(part: Part) -> bool:
