@@ -75,7 +75,6 @@ def test_learns(name):
     draw = torch.Generator().manual_seed(5)
     run.advance(pieces.lognormal(500, draw), 120)
     (point,) = measure.measure(run.model, run.model.net.export(), {"": pieces.lognormal(256, draw)})
-    print(point)
     assert point.net > 0.005
     if name == "fast":
         run.model.silence([0])

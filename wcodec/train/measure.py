@@ -58,7 +58,7 @@ class Scalar:
 
 def entropy(integers: npt.NDArray[np.int64]) -> float:
     """Return bits per integer of a static table of their own frequencies."""
-    counts = np.bincount(integers - integers.min())
+    counts = np.bincount((integers - integers.min()).ravel())
     share = counts[counts > 0] / integers.size
     return float(-(share * np.log2(share)).sum())
 
