@@ -44,7 +44,7 @@ ORDER = (
     "F8_E5M2", "I8", "U8", "F6_E3M2", "F6_E2M3", "F4", "BOOL",
 )  # fmt: skip
 """The order in which safetensors stores dtypes; names decide among equal ones."""
-DEFAULT = "uniform"
+DEFAULT = "trellis"
 """The recipe for targets."""
 LARGE = 1 << 23
 """Bytes from which a tensor is encoded by all threads together; smaller ones are encoded side by side."""
@@ -76,8 +76,8 @@ def encode(
     target: beside the source by default. recipe: a method's name with options (``wfn:delta=0.05``), a TOML file or a ``Recipe``; by
     default lossless, or what suits a target. rules: ``GLOB=METHOD:options``, tried before the recipe.
     bpw, size, max_error: at most one of them, a bound that is never broken (spec/guide/targets.md): bits per weight or bytes (``7.5GB``) of
-    the whole file, of all shards together, or RMS error over RMS value of every tensor. sensitivity: what a squared error counts in a
-    tensor, where the bytes of a target are shared; 1 where a name is missing.
+    the whole file, of all shards together, or RMS error over RMS value of every tensor. sensitivity: what the relative
+    squared error of a tensor counts where bytes are shared; 1 where a name is missing.
     importance: of every weight (a checkpoint, or name → array), for methods that weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.

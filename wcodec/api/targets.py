@@ -197,11 +197,11 @@ def _look(name: str, recipe: Recipe, tensors: AllTensors, room: int, env: Env) -
 
 
 def _weight(name: str, its: _Tensor, sensitivity: Mapping[str, float]) -> float:
-    """Return what a squared error of a tensor counts."""
+    """Return what a squared error of a tensor counts: relative to its squares, for so errors add up (arXiv 2411.17525)."""
     weight = sensitivity.get(name, 1.0)
     if not 0 < weight < float("inf"):
         raise EncodeError(f"sensitivity is {weight}, expected a positive number", at=name)
-    return weight * (4**FINER_BITS if _finer(name) else 1.0)
+    return weight / (its.signal * its.spec.count) * (4**FINER_BITS if _finer(name) else 1.0)
 
 
 def _finer(name: str) -> bool:

@@ -12,6 +12,8 @@ SPACING = 0.5
 """Distance of the positions that are measured: half a bit of a quantiser."""
 STEEPEST = 1000.0
 """Logarithm of a slope that stands for an infinite one."""
+FLAT = 1.02
+"""Growth that is none yet."""
 HALVINGS = 30
 
 Measure = Callable[[float], tuple[float, float]]
@@ -88,8 +90,8 @@ class Curve:
 
     def _side(self, k: int) -> float:
         (size, error), (larger, less) = self.point(k), self.point(k + 1)
-        if less >= error:
-            return -STEEPEST
+        if less >= error:  # all zeros still, or as exact as the dtype is
+            return STEEPEST if larger <= FLAT * size else -STEEPEST
         return _log((error - less) / (larger - size)) if larger > size else STEEPEST
 
 

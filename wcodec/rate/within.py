@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import log2
+from typing import TypeAlias
 
 TIGHT = 0.99
 """Share of the error allowed above which a setting is coarse enough."""
 TRIES = 12
+
+Known: TypeAlias = tuple[float, float] | None
+"""A position and the logarithm of its error."""
 
 
 def coarsest(
@@ -17,9 +21,9 @@ def coarsest(
 
     error: of a position, RMS; falls with it, of quantisers by half for every 1. snap, low, high: as of a ladder.
     """
-    good: tuple[float, float] | None = None
-    bad: tuple[float, float] | None = None
-    position = snap(min(max(start, low), high))
+    good: Known = None
+    bad: Known = None
+    position, stride = snap(min(max(start, low), high)), 1.0
     for _ in range(tries):
         log = log2(max(error(position), 2.0**-60))
         if log <= 0:
@@ -30,16 +34,21 @@ def coarsest(
             bad = position, log
             if position >= high:
                 return None
-        position = snap(min(max(_next(good, bad), low), high))
+        found = (snap(min(max(its, low), high)) for its in _next(good, bad, stride))
+        position = next((its for its in found if its not in (good and good[0], bad and bad[0])), position)
         if position in (good and good[0], bad and bad[0]):
             break
+        stride *= 1.0 if good and bad else 1.7
     return None if good is None else good[0]
 
 
-def _next(good: tuple[float, float] | None, bad: tuple[float, float] | None) -> float:
+def _next(good: Known, bad: Known, stride: float) -> Iterator[float]:
+    """Yield where to look next: where a line through both sides meets the middle of what is allowed, or by strides that grow."""
     aim = log2(TIGHT) / 2
     if good is not None and bad is not None:
         share = (bad[1] - aim) / (bad[1] - good[1])
-        return bad[0] + min(max(share, 0.1), 0.9) * (good[0] - bad[0])
-    position, log = good or bad or (0.0, 0.0)
-    return position + (log - aim) * (1.05 if log > 0 else 1.0)
+        for its in (share, 0.5, 0.99):
+            yield bad[0] + min(max(its, 0.1), 0.99) * (good[0] - bad[0])
+    else:
+        position, log = good or bad or (0.0, 0.0)
+        yield position + (log - aim) * stride

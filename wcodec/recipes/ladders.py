@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, floor, log2
+from math import ceil, floor, inf, log2
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +28,8 @@ ROWS = 8
 """Places of a matrix that a sample's rows come from."""
 TRADE = 0.1
 """Squared error in steps that a bit is worth where a uniform quantiser costs least, about: 2 ln 2 / 12."""
+FARTHEST = 32_000
+"""Steps that a value may be away from 0."""
 LEVELS = 6
 """Centroids for each level that so many bits have, rounded up: the price of a bit leaves the fewer the higher it is."""
 PRICE = 2.0
@@ -107,16 +109,17 @@ class Sampled(Ladder):
 class Steps(Sampled):
     """Steps of a quantiser: 2^-position times the root mean square, of the whole tensor or of what has a step of its own."""
 
-    low = -1.5
     high = 14.0
 
     def __post_init__(self) -> None:
         self.scale = self.sample.signal**0.5
+        self.low = -1.0 if self.config["codec"] == "trellis" else -1.5  # hardly a value is not 0
 
     def made(self, position: float, importance: Importance | None) -> Method:
         own = self.config.get("per", "tensor") == "tensor"
         step = {"step": self.scale * 2.0**-position} if own else {"relative": 2.0**-position}
-        return WithCodec({"per": "tensor", "rdo": TRADE, **self.config, **step}, importance)
+        usual = {"per": "tensor", "rdo": TRADE} if self.config["codec"] == "uniform" else {}
+        return WithCodec({**usual, **self.config, **step}, importance)
 
 
 @dataclass
@@ -187,6 +190,7 @@ class Auto(Method):
 
 
 KNOBS: Mapping[str, frozenset[str]] = {
+    "trellis": frozenset({"step", "relative"}),
     "uniform": frozenset({"step", "bits", "relative"}),
     "codebook": frozenset({"values", "rate", "book", "assigned"}),
     "sparse": frozenset({"mask", "fill", "delta"}),
@@ -206,13 +210,18 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, room: int
     room: elements that samples may have.
     """
     configs = _configs(method)
-    if not configs or not np.isfinite(to_float32(x, spec.dtype)).all():
+    if not configs:
         return ()
     sample = Sample.of(x, spec, room)
-    if not sample.signal:
+    peak = float(np.abs(to_float32(x, spec.dtype)).max(initial=0))
+    if not 0 < peak < inf or not sample.signal:
         return ()
     importance: Importance | None = getattr(method, "importance", None)
-    return [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
+    found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
+    for its in found:
+        if isinstance(its, Steps):
+            its.high = min(its.high, log2(FARTHEST * its.scale / peak))
+    return [its for its in found if its.high > its.low]
 
 
 def _configs(method: Method) -> list[Mapping[str, Any]]:
