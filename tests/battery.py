@@ -58,7 +58,7 @@ def make_env(backend: str = "numpy", **options: Any) -> Env:
     return Env(get_backend(name, device or "cpu"), CODECS, near=Env(get_backend(), CODECS, **options), **options)
 
 
-def encode_on(backend: str, codec: str, x: UInts, spec: Spec, **options: Any) -> Section:
+def encode_on(backend: str, codec: str, x: UInts, spec: Spec, options: Mapping[str, Any]) -> Section:
     """Encode an array with a backend, on its device where the codec has an encoder there."""
     env = make_env(backend)
     env = env.host if CODECS[codec].host_encode else env
@@ -106,7 +106,7 @@ def pass_battery(
     codec: str, options: Mapping[str, Any], spec: Spec, x: UInts, windows: list[tuple[int, int]], backends: Sequence[str] = BACKENDS
 ) -> None:
     """Encode on every backend to the same bytes, store, check, and decode whole and in windows on every backend to the same bits."""
-    encoded = {name: encode_on(name, codec, x, spec, **options) for name in backends}
+    encoded = {name: encode_on(name, codec, x, spec, options) for name in backends}
     files = {name: stored(section, spec, x) for name, section in encoded.items()}
     assert len(set(files.values())) == 1, "backends store different bytes"
     want = x if CODECS[codec].lossless else decoded(encoded["numpy"], spec, make_env())

@@ -97,6 +97,7 @@ class Everything:
     def approximate(self) -> None:
         for name, dtype, codec, options in (
             ("uniform", "F16", "uniform", {"bits": 4, "per": "group", "group": 3}),
+            ("trellis.floats", "BF16", "trellis", {"states": 4, "steps": "rows"}),
             ("sum", "BF16", "sum", {"layers": [{"codec": "uniform", "bits": 2}, None]}),
             ("lowrank", "F32", "lowrank", {"rank": 2}),
             ("tensortrain", "F32", "tensortrain", {"bond": 2, "sites": 2}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from wcodec.api.files import STORAGE
 from wcodec.api.opened import Opened
 from wcodec.backends import choose, get_backend
 from wcodec.backends.torch import TorchBackend, proof
+from wcodec.cli import main
 from wcodec.errors import BackendUnavailable, Corrupt, WcodecError
-from wcodec.types import DTYPES
+from wcodec.selftest import selftest
+from wcodec.types import DTYPES, MemoryStream
 
 EACH = [pytest.param(name, marks=pytest.mark.cuda if "@" in name else ()) for name in DEVICES]
 
@@ -219,3 +222,43 @@ def test_cpu_path_imports_no_torch():
 
     code = "import sys, wcodec, wcodec.numpy, wcodec.api.encoder, wcodec.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_selftest(monkeypatch, capsys):
+    some, folder = ["const", "bitpack", "zstd", "nm", "draw"], str(FIXTURES / "v1/weights")
+    assert main(["selftest", *some, "--untimed", "--json", "--fixtures", folder]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["good"] and report["backend"] == "torch" and all(check["count"] for check in report["checks"])
+    assert selftest(kernels="torch", names=["raw"]).speeds["decode"] > 0
+    monkeypatch.setattr(TorchBackend, "unpack_bits", lambda self, data, width, base, out: out.zero_())
+    assert main(["selftest", "bitpack", "--untimed"]) == 1
+    out = capsys.readouterr().out
+    assert "unpack_bits gives other bits than numpy" in out and "bitpack {} decodes to other bits" in out and "WRONG" in out
+    assert main(["selftest", "--device", "abacus"]) == 3
+
+
+def test_where_codecs_run(capsys):
+    assert main(["codecs", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["codecs"]}
+    assert rows["planes"]["decode_on"] == rows["planes"]["encode_on"] == ["numpy", "native", "torch", "triton"]
+    assert rows["zstd"]["decode_on"] == ["numpy", "native"] and rows["zstd"]["decode_host"] and rows["uniform"]["encode_host"]
+    assert rows["raw"]["since"] == "1.0"
+    assert main(["codecs"]) == 0
+    assert "No GPU has run this version yet" in capsys.readouterr().out
+
+
+def test_damage_in_a_batch_names_the_tensor():
+    """A file that is sound but for the words of one tensor: the end of the batch finds it."""
+    state = {f"t{i}": torch.randn(64, 64).bfloat16() for i in range(4)}
+    with Opened(wcodec.torch.save(state), STORAGE, kernels="torch") as opened:
+        section = opened.record("t2").section.parts["symbol"]
+        stream = section.parts["data"]
+        with stream.read(0, stream.size) as data:
+            damaged = data.copy()
+        damaged[-40:] ^= 0x5A
+        section.parts = {**section.parts, "data": MemoryStream(damaged)}
+        with pytest.raises(Corrupt, match=r"^bytes: t2: .*\[E-6\]$"):
+            opened.get_tensors()
+        with pytest.raises(Corrupt, match=r"^bytes: t2: .*\[E-6\]$"):
+            opened.get_tensor("t2")
+        assert torch.equal(opened.get_tensor("t1").view(torch.bfloat16).view(64, 64), state["t1"])

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 from pathlib import Path
 
 import ml_dtypes
@@ -191,6 +192,19 @@ def test_reports(tmp_path, capsys, monkeypatch):
     )
     assert main(["encode", "model.safetensors", "--bpw", "4", "--size", "1MB", "-f"]) == 2
     assert main(["encode", "model.safetensors", "--size", "much", "-f"]) == 2
+
+
+@pytest.mark.skipif(
+    "WCODEC_MODELS" not in os.environ, reason="WCODEC_MODELS names a folder with minilm.f32.safetensors, as tools/models.py does"
+)
+@pytest.mark.parametrize("target", [{"bpw": 4}, {"size": "9MB"}, {"bpw": 3, "recipe": "uniform"}, {"max_error": 0.05}])
+def test_minilm(target, tmp_path):
+    report = wcodec.encode(Path(os.environ["WCODEC_MODELS"]) / "minilm.f32.safetensors", tmp_path / "m.wcodec", **target)
+    if "max_error" in target:
+        assert all(0.98 * 0.05 <= row.error.relative <= 0.05 for row in report.tensors if row.error)
+    else:
+        limit = 9_000_000 if "size" in target else target["bpw"] * 22_713_728 / 8
+        assert 0.995 * limit <= report.size <= limit
 
 
 def test_targets():

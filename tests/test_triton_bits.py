@@ -147,6 +147,22 @@ def test_tokens(seed: int, size: int, bits: int, escape: int, zero: bool, trelli
         assert room.holds(want)
 
 
+@pytest.mark.parametrize(("escape", "trellis"), [(0, False), (10, False), (10, True)])
+def test_escapes_of_many_sections(escape: int, trellis: bool) -> None:
+    rng, rooms, wants = np.random.default_rng(escape), [], []
+    with TRITON.batch() as batch:
+        for i, count in enumerate([1500, 1024, 70]):
+            alphabet = Alphabet(3, 40, False, escape, trellis)
+            tokens, raw = rng.integers(0, 12, count).astype(np.uint8), integers(rng, count, 1)
+            outliers = integers(rng, int(alphabet.escapes(tokens).sum()), 4)
+            rooms.append(Room(count, np.uint32))
+            wants.append(np.empty(count, np.uint32))
+            ORACLE.join_tokens(alphabet, tokens, raw, outliers, wants[-1])
+            with batch.tape(f"tensor {i}"):
+                TRITON.join_tokens(alphabet, tensor(tokens), tensor(raw), tensor(outliers), rooms[-1].out)
+    assert all(room.holds(want) for room, want in zip(rooms, wants, strict=True))
+
+
 @quick
 @given(seeds, st.integers(1, 20), counts, st.booleans())
 def test_outliers(seed: int, block: int, count: int, tiled: bool) -> None:

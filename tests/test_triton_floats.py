@@ -120,9 +120,10 @@ words32, words64 = st.sampled_from([0, 1, 2**31, 2**32 - 1]), st.sampled_from([0
 @quick
 @given(words64, words32, words32, st.sampled_from(["uniform", "normal"]), st.sampled_from([2.0**-60, 0.02, 1, 3e17]), starts, counts)
 def test_philox(seed: int, id: int, stream: int, kind: str, scale: float, start: int, count: int) -> None:
-    want, room = np.empty(count, np.float32), Room(count, np.float32, start % 3)
-    ORACLE.philox_fill(seed, id, stream, kind, scale, 0.9, start, want)
-    TRITON.philox_fill(seed, id, stream, kind, scale, 0.9, start, room.out)
+    dtype = DTYPES[LOSSY[count % len(LOSSY)]]
+    want, room = np.empty(count, dtype.storage), Room(count, dtype.storage, start % 3)
+    ORACLE.philox_fill(seed, id, stream, kind, scale, 0.9, start, dtype, want)
+    TRITON.philox_fill(seed, id, stream, kind, scale, 0.9, start, dtype, room.out)
     assert room.holds(want)
 
 

@@ -39,6 +39,17 @@ def test_positions(seed: int, count: int, share: float) -> None:
             TRITON.bit_positions(tensor(bits), count, kept)
 
 
+def test_positions_of_many_sections() -> None:
+    drawn_masks = [drawn(i, count, 0.3) for i, count in enumerate([1500, 0, 1024, 70])]
+    wants = [ORACLE.byte_positions(mask) for mask in drawn_masks]
+    found = []
+    with TRITON.batch() as batch:
+        for i, (mask, want) in enumerate(zip(drawn_masks, wants, strict=True)):
+            with batch.tape(f"tensor {i}"):
+                found.append(TRITON.byte_positions(tensor(mask), want.size))
+    assert all(np.array_equal(array(its), want) for its, want in zip(found, wants, strict=True))
+
+
 @quick
 @given(seeds, counts, shares, st.sampled_from([1, 8, 80, 1 << 16]))
 def test_counts_of_blocks(seed: int, count: int, share: float, block: int) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from battery import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels import KINDS, ORACLE, Case, make_case, make_context, outcome
 
+from wcodec.api.files import STORAGE
+from wcodec.api.opened import Opened
 from wcodec.backends import Planes, Symbols
 from wcodec.backends.triton.rans_decode import Gather, Join, RansCall, rans_decode_many
 from wcodec.backends.triton.rans_encode import rans_encode_many, rans_histogram_many
@@ -73,6 +76,14 @@ def test_decode(many: list[Case], shift: int) -> None:
     for case, (whole, out), call in zip(many, rooms, calls, strict=True):
         assert np.array_equal(out.numpy(), case.tokens) and untouched(whole, case.count, shift)
         assert int(call.status) == 0
+
+
+@pytest.mark.parametrize(("file", "name"), [("rans-3", "u8"), ("rans-5", "u16")])
+def test_golden_streams(file: str, name: str) -> None:
+    path = FIXTURES / "v1" / file / "case.wcodec"
+    with Opened(path, STORAGE) as near, Opened(path, STORAGE, kernels="triton", device="cpu") as far:
+        got = far.env.backend.to_host(far.get_tensors([name])[name])
+        assert got.tobytes() == near.get_tensors([name])[name].tobytes()
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 32])

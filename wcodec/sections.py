@@ -159,7 +159,7 @@ def trellis(
     columns: Child | None = None,
     points: Sequence[int] = (),
 ) -> Coded:
-    """Store step · k, k = 2 · (symbol − zero) + z0, z0 chosen by a trellis that the parities of symbols drive (spec/codecs/trellis.md).
+    """Store step · k, k = 2 · (symbol − zero) + z0, z0 by a trellis that the parities of symbols drive (spec/codecs/trellis.md).
 
     symbols: unsigned integers whose parities follow the trellises of ``states`` states, one for every column of tiles (R, C), or of rows
     of 128 in linear order; or a ``rans`` of them. rows, columns: U8 codes of factors of the step. points: in 256ths of a step.

@@ -148,6 +148,7 @@ class Opened:
             self.reader = ContainerReader(read_small(path) if whole else path, backend=backend)
         self.env = make_env(kernels, self.reader, limits, device)
         self.env.layers = self.env.host.layers = layers
+        self._copies = device != "cpu" and self.env.near is None  # decoded here after all
         self._threads = thread_count(threads)
         self._checked: dict[str, TensorRecord] = {}
         self._lock = Lock()
@@ -204,6 +205,8 @@ class Opened:
     def get_tensor(self, name: str, out: Any = None) -> Any:
         """Decode a tensor; into ``out`` (same dtype and shape, contiguous) when given, which is then returned."""
         spec = self.record(name).spec
+        if out is not None and self._copies:
+            return out.copy_(self.get_tensor(name))
         flat = self._allocate({name: spec})[name] if out is None else self._framework.flat(out, spec)
         self.decode_into({name: flat})
         return self._framework.wrap(flat, spec) if out is None else out
@@ -213,6 +216,8 @@ class Opened:
 
         out: name → array to decode into, for each of the names, as in ``get_tensor``.
         """
+        if out is not None and self._copies:
+            return {name: self.get_tensor(name, out[name]) for name in (out if names is None else names)}
         if out is not None:
             names = list(out) if names is None else names
             self.decode_into({name: self._framework.flat(out[name], self.record(name).spec) for name in names})

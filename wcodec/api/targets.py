@@ -33,9 +33,14 @@ AIM = 0.998
 """Share of the target aimed at, within what is allowed."""
 NEAR = 0.02
 """Share of the target within which a few tensors make up for what a file is off."""
-FINER = ("*embed*", "*wte*", "*wpe*", "*lm_head*", "*head.weight", "*classifier*")
+HEADS = (
+    "*lm_head*", "*embed_tokens*", "*embed_out*", "*wte.*", "*head.weight", "*classifier*",
+    "word_embeddings.*", "transformer.word_embeddings.*",
+)  # fmt: skip
+"""Heads, and embeddings that language models mostly use as heads again: a large one matters no less than a small one."""
+FINER = (*HEADS, "*embed*", "*wpe*")
 FINER_BITS = 0.5
-"""How much finer embeddings and heads are, which every token passes through."""
+"""How much finer than others of their size embeddings and heads are, which every token passes through."""
 
 
 @dataclass(slots=True)
@@ -89,7 +94,9 @@ class Plan:
                     found[its.name] = its
                 seen.add(key)
         limit = target.limit(sum(its.spec.count for its in found.values()))
-        options = {name: its.options(_weight(name, its, sensitivity)) for name, its in found.items() if its.ladders}
+        chosen = {name: its for name, its in found.items() if its.ladders}
+        largest = max((its.spec.count for name, its in chosen.items() if not _matches(name, HEADS)), default=2**63)
+        options = {name: its.options(_weight(name, its, sensitivity, largest)) for name, its in chosen.items()}
         fixed = {name: its.lossless for name, its in found.items() if not its.ladders}
         overhead = 256 * len({tensors.file(name) for name in tensors.names}) + OVERHEAD * len(tensors.names)
         plan = cls(target, recipe, limit, found, options, fixed, overhead, threads)
@@ -138,7 +145,7 @@ class Plan:
 
     def notes(self) -> Iterator[str]:
         """Yield what the target made of the recipe's rules."""
-        finer = sorted(name for name in self.options if _finer(name))
+        finer = sorted(name for name in self.options if _matches(name, FINER))
         if finer:
             yield f"{FINER_BITS:g} bit finer than others: {', '.join(finer)}"
 
@@ -196,16 +203,20 @@ def _look(name: str, recipe: Recipe, tensors: AllTensors, room: int, env: Env) -
         return _Tensor(name, spec, digest, found, sample.lossless(env), answers(method), sample.signal if found else 0.0)
 
 
-def _weight(name: str, its: _Tensor, sensitivity: Mapping[str, float]) -> float:
-    """Return what a squared error of a tensor counts: relative to its squares, for so errors add up (arXiv 2411.17525)."""
+def _weight(name: str, its: _Tensor, sensitivity: Mapping[str, float], largest: int) -> float:
+    """Return what a squared error of a tensor counts: relative to its squares, for so errors add up (arXiv 2411.17525).
+
+    largest: elements of the largest tensor that is no head; the squares of heads are counted as if of so many elements at most.
+    """
     weight = sensitivity.get(name, 1.0)
     if not 0 < weight < float("inf"):
         raise EncodeError(f"sensitivity is {weight}, expected a positive number", at=name)
-    return weight / (its.signal * its.spec.count) * (4**FINER_BITS if _finer(name) else 1.0)
+    count = min(its.spec.count, largest) if _matches(name, HEADS) else its.spec.count
+    return weight / (its.signal * count) * (4**FINER_BITS if _matches(name, FINER) else 1.0)
 
 
-def _finer(name: str) -> bool:
-    return any(fnmatchcase(name.lower(), glob) for glob in FINER)
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(name.lower(), glob) for glob in globs)
 
 
 def _same(a: Mapping[str, Rung], b: Mapping[str, Rung]) -> bool:

@@ -47,6 +47,14 @@ def _on_device(name: str, device: str) -> Backend:
     return made
 
 
+def best_on(device: str) -> Backend:
+    """Return the best backend of a device, proved or not. Raises BackendUnavailable."""
+    try:
+        return _on_device("triton" if device.startswith("cuda") else "torch", device)
+    except BackendUnavailable:
+        return _on_device("torch", device)
+
+
 @cache
 def for_device(device: str) -> Backend:
     """Return the best backend of a device that is not the cpu, once it has proved here that it computes what numpy does.
@@ -54,7 +62,7 @@ def for_device(device: str) -> Backend:
     Raises BackendUnavailable with the reason why there is none; it stays one until the process ends.
     """
     reasons = []
-    for name in ("triton", "torch"):
+    for name in ("triton", "torch") if device.startswith("cuda") else ("torch",):
         try:
             backend = _on_device(name, device)
         except BackendUnavailable as reason:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wcodec.cli import codecs, decode, diff, encode, inspect, quality, recipes, verify
+from wcodec.cli import codecs, decode, diff, encode, inspect, quality, recipes, selftest, verify
 from wcodec.cli.errors import GOOD, PIPE, UNTOLD, USAGE, Failure, silence
 from wcodec.cli.text import safe
 
@@ -45,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for _module in (encode, decode, inspect, verify, diff, quality, recipes, codecs):
+for _module in (encode, decode, inspect, verify, diff, quality, recipes, codecs, selftest):
     app.command(_module.__name__.rpartition(".")[2], epilog=_module.EXAMPLES)(_module.run)
 
 

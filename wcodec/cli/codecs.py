@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from wcodec.cli.text import emit, say, table
 if TYPE_CHECKING:
     from wcodec.recipes.catalogue import CodecEntry
 
+UNPROVED = "No GPU has run this version yet: torch ran on the cpu, Triton in its interpreter. wcodec selftest --device cuda tries yours."
 EXAMPLES = """\b
 Examples:
   wcodec codecs                                 every codec in one line
@@ -39,13 +41,32 @@ def run(
         entries = list(codecs())
         if json:
             return emit({"codecs": [entry.to_json() for entry in entries]})
-        for line in table(("codec", "stores", "decodes", "encodes"), [(its.name, its.summary, *_traits(its)) for its in entries], ()):
+        header = ("codec", "stores", "decodes", "encodes", "since", "decoded by", "encoded by")
+        rows = [(its.name, its.summary, *_traits(its), its.since, *map(", ".join, (its.decode_on, its.encode_on))) for its in entries]
+        for line in (*table(header, rows, ()), "", *_why(entries), UNPROVED):
             say(line)
 
 
 def _print(entry: CodecEntry) -> None:
-    for line in (f"{entry.name} ({', '.join(_traits(entry))})", *entry.text.splitlines()):
+    traits = (*_traits(entry), f"since {entry.since}")
+    for line in (f"{entry.name} ({', '.join(traits)})", *entry.text.splitlines(), "", *_where(entry), UNPROVED):
         say(line)
+
+
+def _where(entry: CodecEntry) -> Iterator[str]:
+    """Yield what decodes and encodes, and why devices do not."""
+    for does, names, why in (("decoded", entry.decode_on, entry.decode_host), ("encoded", entry.encode_on, entry.encode_host)):
+        yield f"{does} by {', '.join(names)}{f'; on the cpu for a device: {why}' if why else ''}"
+
+
+def _why(entries: Sequence[CodecEntry]) -> Iterator[str]:
+    """Yield the reasons why devices do not decode or encode, and the codecs that have each."""
+    for does, key in (("decodes", "decode_host"), ("encodes", "encode_host")):
+        reasons: dict[str, list[str]] = {}
+        for entry in entries:
+            if why := getattr(entry, key):
+                reasons.setdefault(why, []).append(entry.name)
+        yield from (f"the cpu {does} for a device {', '.join(names)}: {why}" for why, names in reasons.items())
 
 
 def _traits(entry: CodecEntry) -> tuple[str, str]:

@@ -78,9 +78,12 @@ class Env:
         """Lend an uninitialised array; memory is reused, so that decoding touches few fresh pages (torch does so by itself)."""
         return Loan(self, count, dtype) if self.near is None else nullcontext(self.backend.empty(count, dtype))
 
+    def bytes(self, stream: Stream, start: int, stop: int) -> AbstractContextManager[U8]:
+        """Lend stored bytes, checked, as an array of the backend. Raises Corrupt [C-13], Truncated on entry."""
+        return stream.read(start, stop) if self.near is None else self._copied(stream, start, stop)
+
     @contextmanager
-    def bytes(self, stream: Stream, start: int, stop: int) -> Iterator[U8]:
-        """Lend stored bytes, checked, as an array of the backend. Raises Corrupt [C-13], Truncated."""
+    def _copied(self, stream: Stream, start: int, stop: int) -> Iterator[U8]:
         with stream.read(start, stop) as data:
             yield self.backend.from_host(data)
 
@@ -192,7 +195,7 @@ class Codec(ABC):
     lossless: ClassVar[bool] = True
     max_parts: ClassVar[int] = MAX_PARTS
     host: ClassVar[str] = ""
-    host_encode: ClassVar[str] = "its search runs in numpy"
+    host_encode: ClassVar[str] = "its encoder calculates with numpy"
     whole: ClassVar[bool] = False
     options: ClassVar[frozenset[str] | None] = None
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)

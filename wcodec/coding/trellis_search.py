@@ -28,7 +28,7 @@ class Search:
 
     A symbol i after a state of parity z0 stands for the point 2i + z0. costs [2 · classes, entries]: what symbol first + entry costs in
     squared units of x, after z0 in class c in row 2c + z0; the first and last entry are also what all symbols beyond cost.
-    shifts, of the same shape: added to the points. zero: added to symbols that are written.
+    shifts, of the same shape: added to the points. zero: added to symbols that are written. low, high: x is cut off there.
     """
 
     v: int
@@ -36,11 +36,13 @@ class Search:
     costs: F32
     zero: int
     shifts: F32 | None = None
+    low: float = -np.inf
+    high: float = np.inf
 
     def limits(self, bits: int) -> tuple[float, float]:
-        """Return where x is cut off, so that all symbols looked at fit ``bits`` bits, and 16 with a sign."""
+        """Return where x is cut off at least, so that all symbols looked at fit ``bits`` bits, and 16 with a sign."""
         low, high = max(-self.zero, 1 - WIDEST), min((1 << bits) - 1 - self.zero, WIDEST - 1)
-        return 2.0 * low + 4, 2.0 * high - 4
+        return max(2.0 * low + 3, self.low), min(2.0 * high - 3, self.high)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ static const wk_kernels scalar = {.flight = 1, .mark = wk_mark_scalar, .gather =
   .look_up = wk_look_up_avx2, .pack = wk_pack_avx2, .dequantise = wk_dequantise_avx512, WK_OWN(avx512)
 
 static const wk_kernels avx2 = {
-    .flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .mark = wk_mark_scalar, .gather = wk_gather_avx2, WK_BYTES, WK_OWN(avx2)};
+    .flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .mark = wk_mark_scalar, .gather = wk_gather_avx2, .dequantise = wk_dequantise_avx2, WK_BYTES, WK_OWN(avx2)};
 static const wk_kernels avx512 = {
     .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, .mark = wk_mark_scalar, .gather = wk_gather_avx2, .dequantise = wk_dequantise_avx512, WK_BYTES, WK_OWN(avx512)};
 static const wk_kernels vbmi = {.flight = 2, .decode = wk_decode_avx512, .unpack = wk_unpack_avx2, WK_VBMI};
@@ -42,7 +42,8 @@ int wcodec_abi(void) { return WCODEC_ABI; }
 static int best_isa(void) {
 #if WK_X86
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt"))
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt") ||
+      !__builtin_cpu_supports("f16c"))
     return WCODEC_SCALAR;
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
       !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))

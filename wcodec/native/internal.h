@@ -93,6 +93,7 @@ typedef struct {
   const uint32_t *lut;
   uint32_t precision, context;
   uint8_t h0, h1;
+  int used; /* all tables are: with a trellis, nothing else is looked out for */
 } wk_model;
 
 /* Make the next vector group safe: called when s->at > s->limit. */
@@ -282,6 +283,8 @@ void wk_bytes_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+uint64_t wk_dequantise_avx2(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
+                            const wk_f32 *columns, void *out);
 uint64_t wk_dequantise_avx512(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
                               const wk_f32 *columns, void *out);
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);

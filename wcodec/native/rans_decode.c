@@ -245,9 +245,11 @@ static int decode_to(call *c, uint32_t bytes, void *out) {
 static call make_call(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
                       const uint8_t *words, uint64_t n_words, uint8_t *scratch) {
   const uint8_t *h = wk_polynomials[job->context == WCODEC_TRELLIS ? job->trellis : 0];
+  int used = 1;
+  for (uint32_t t = 0; t < job->tables; t++) used &= ((const wk_u32 *)lut)[(size_t)t << job->precision] != 0;
   const call c = {.job = job,
                   .kernels = wk_current(),
-                  .model = {lut, job->precision, job->context, h[0], h[1]},
+                  .model = {lut, job->precision, job->context, h[0], h[1], used},
                   .states = states,
                   .offsets = offsets,
                   .words = words,

@@ -23,13 +23,18 @@ WK_INLINE __m512i look_up_16(const wk_u32 *lut, __m512i slots) {
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-WK_INLINE void decode(wk_stream *s, const int k, const int context, const int gather, const wk_model *m, uint64_t groups) {
+/* watch: look out for unused tables. */
+WK_INLINE void decode(wk_stream *s, const int k, const int context, const int gather, const int watch, const wk_model *m,
+                      uint64_t groups) {
   const wk_u32 *lut = (const wk_u32 *)m->lut;
   const __m512i twelve = _mm512_set1_epi32(0xFFF), top = _mm512_set1_epi32((int)0xFF000000),
                 low = _mm512_set1_epi32(WK_LOW);
   const __m512i slots = _mm512_set1_epi32((1 << m->precision) - 1), shift = _mm512_set1_epi32((int)m->precision);
   const __m512i h0 = _mm512_set1_epi8((char)m->h0), h1 = _mm512_set1_epi8((char)m->h1), zero = _mm512_setzero_si512();
   const __m512i one = _mm512_set1_epi8(1), seven = _mm512_set1_epi8(0x7F), byte = _mm512_set1_epi32(0xFF);
+  const __m512i size = _mm512_set1_epi32(1 << m->precision);
+  __m512i turn[4];
+  for (int j = 0; j < 4; j++) turn[j] = _mm512_set1_epi32((int)(m->precision - 8 * (unsigned)j) & 31);
   __m512i x[WK_FLIGHT][2], token[WK_FLIGHT][2], table[WK_FLIGHT][2], seen = top;
   const uint8_t *at[WK_FLIGHT];
   const wk_u32 *tables[WK_FLIGHT];
@@ -62,12 +67,14 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const int ga
 #pragma GCC unroll 2
         for (int v = 0; v < 2; v++) {
           __m512i slot = _mm512_and_si512(x[i][v], slots);
-          if (context != WCODEC_NONE) {
+          if (context == WCODEC_TRELLIS) /* bit 8 j of the table goes to the place above the slot: (a & b) | c */
+            slot = _mm512_ternarylogic_epi32(_mm512_rolv_epi32(table[i][v], turn[j]), size, slot, 0xEA);
+          if (context == WCODEC_CLASSES) {
             __m512i t = _mm512_and_si512(_mm512_srli_epi32(table[i][v], (unsigned)(8 * j)), byte);
             slot = _mm512_or_si512(slot, _mm512_sllv_epi32(t, shift));
           }
           const __m512i entry = gather ? _mm512_i32gather_epi32(slot, (const int *)(const void *)tables[i], 4) : look_up_16(tables[i], slot);
-          if (context != WCODEC_NONE) seen = _mm512_min_epu32(seen, entry);
+          if (watch) seen = _mm512_min_epu32(seen, entry);
           const __m512i bias = _mm512_and_si512(_mm512_srli_epi32(entry, 12), twelve);
           const __m512i y = _mm512_add_epi32(
               _mm512_mullo_epi32(_mm512_and_si512(entry, twelve), _mm512_srlv_epi32(x[i][v], shift)), bias);
@@ -94,7 +101,7 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const int ga
     column += WK_GROUP; /* all have the same width */
     if (context == WCODEC_TRELLIS && column == s[0].width) column = 0;
   }
-  const int unused = context != WCODEC_NONE && _mm512_cmpeq_epi32_mask(seen, zero) != 0;
+  const int unused = watch && _mm512_cmpeq_epi32_mask(seen, zero) != 0;
   for (int i = 0; i < k; i++) {
     s[i].at = at[i];
     s[i].token += groups * WK_GROUP;
@@ -106,9 +113,10 @@ WK_INLINE void decode(wk_stream *s, const int k, const int context, const int ga
 }
 
 WK_INLINE void any_context(wk_stream *s, const int k, const int gather, const wk_model *m, uint64_t groups) {
-  if (m->context == WCODEC_NONE) decode(s, k, WCODEC_NONE, gather, m, groups);
-  else if (m->context == WCODEC_CLASSES) decode(s, k, WCODEC_CLASSES, gather, m, groups);
-  else decode(s, k, WCODEC_TRELLIS, gather, m, groups);
+  if (m->context == WCODEC_NONE) decode(s, k, WCODEC_NONE, gather, 0, m, groups);
+  else if (m->context == WCODEC_CLASSES) decode(s, k, WCODEC_CLASSES, gather, 1, m, groups);
+  else if (m->used) decode(s, k, WCODEC_TRELLIS, gather, 0, m, groups);
+  else decode(s, k, WCODEC_TRELLIS, gather, 1, m, groups);
 }
 
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups) {
@@ -119,8 +127,9 @@ void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups) {
 /* For processors whose gathers are as fast as scalar loads: they leave the ports for shuffles free, so that four blocks in
  * flight are faster than two. */
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups) {
-  if (k == 4 && m->context == WCODEC_NONE) decode(s, 4, WCODEC_NONE, 1, m, groups);
-  else if (k == 4) decode(s, 4, WCODEC_TRELLIS, 1, m, groups);
+  if (k == 4 && m->context == WCODEC_NONE) decode(s, 4, WCODEC_NONE, 1, 0, m, groups);
+  else if (k == 4 && m->used) decode(s, 4, WCODEC_TRELLIS, 1, 0, m, groups);
+  else if (k == 4) decode(s, 4, WCODEC_TRELLIS, 1, 1, m, groups);
   else if (k == 2) any_context(s, 2, 1, m, groups);
   else any_context(s, 1, 1, m, groups);
 }

@@ -59,6 +59,8 @@ void wcodec_trellis_dequantise(const wcodec_job *job, const void *symbols, uint3
   uint8_t parity[WK_CHUNK], z0[WK_CHUNK];
   wk_lattice l;
   wk_open_lattice(&l, lattice, job);
+  wcodec_job plain = *job;
+  plain.map = NULL; /* classes choose tables, not z0 */
   for (uint64_t block = 0, blocks = wcodec_blocks(job); block < blocks; block++) {
     const wk_shape shape = wk_shape_of(job, block);
     memset(scratch, 0, wk_trellises(job));
@@ -68,7 +70,7 @@ void wcodec_trellis_dequantise(const wcodec_job *job, const void *symbols, uint3
         const uint64_t at = shape.element + row * job->cols + col, place = job->start % job->cols + at;
         const uint8_t *here = (const uint8_t *)symbols + at * bytes; /* little-endian: parities are in the first byte */
         for (uint64_t i = 0; i < n; i++) parity[i] = here[i * bytes];
-        wk_trellis_run(job, at, scratch + (job->block ? 0 : col), parity, n, z0);
+        wk_trellis_run(&plain, at, scratch + (job->block ? 0 : col), parity, n, z0);
         wk_dequantise(&l, place / job->cols, place % job->cols, here, bytes, z0, n,
                       (uint8_t *)out + at * wk_float_size(l.kind));
       }

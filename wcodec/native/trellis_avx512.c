@@ -50,24 +50,12 @@ WK_INLINE void run(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z
   }
 }
 
+#include "trellis_kinds.h"
+
 uint64_t wk_dequantise_avx512(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
                               const wk_f32 *columns, void *out) {
   if (l->kind == WCODEC_F64 || l->n_points > 31) return 0;
   n -= n % 32;
-#define RUN(c, p, k) run(l, symbols, z0, n, step, columns, c, p, k, (uint8_t *)out)
-#define OF(k)                         \
-  if (columns && l->n_points) RUN(1, 1, k); \
-  else if (columns) RUN(1, 0, k);     \
-  else if (l->n_points) RUN(0, 1, k); \
-  else RUN(0, 0, k);
-  if (l->kind == WCODEC_BF16) {
-    OF(WCODEC_BF16)
-  } else if (l->kind == WCODEC_F32) {
-    OF(WCODEC_F32)
-  } else {
-    OF(WCODEC_F16)
-  }
-#undef OF
-#undef RUN
+  any_kind(l, symbols, z0, n, step, columns, (uint8_t *)out);
   return n;
 }

@@ -9,9 +9,13 @@ from inspect import cleandoc
 from typing import Any
 
 from wcodec.codecs import CODECS, Codec
+from wcodec.container.layout import MAJOR
 from wcodec.errors import RecipeError
 from wcodec.recipes.base import Method, takes
 from wcodec.recipes.methods import METHODS
+
+CPU, GPU = ("numpy", "native"), ("torch", "triton")
+"""Backends; where one lacks a verb, that of the one before does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,22 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class CodecEntry:
-    """A codec. exact: decoded bits are determined by the parts. lossless: encoding keeps every bit."""
+    """A codec. exact: decoded bits are determined by the parts. lossless: encoding keeps every bit.
+
+    since: the first version of the format. decode_on, encode_on: backends that do it. decode_host, encode_host: why those of devices are
+    not among them.
+    """
 
     name: str
     summary: str
     text: str
     exact: bool
     lossless: bool
+    since: str
+    decode_on: Sequence[str]
+    encode_on: Sequence[str]
+    decode_host: str
+    encode_host: str
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -80,7 +93,11 @@ def codec_entry(name: str) -> CodecEntry:
         raise RecipeError(f"no codec {name!r}; there are: {', '.join(CODECS)}")
     codec: Codec = CODECS[name]
     text = cleandoc(type(codec).__doc__ or "")
-    return CodecEntry(name, _first(text), _plain(text), codec.exact, codec.lossless)
+    decode_on, encode_on = (CPU if why else CPU + GPU for why in (codec.host, codec.host_encode))
+    since = f"{MAJOR}.{codec.since}"
+    return CodecEntry(
+        name, _first(text), _plain(text), codec.exact, codec.lossless, since, decode_on, encode_on, codec.host, codec.host_encode
+    )
 
 
 def _option(its: Any, kind: type[Method], helps: Mapping[str, str]) -> Option:

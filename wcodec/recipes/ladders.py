@@ -22,6 +22,7 @@ from wcodec.errors import RecipeError
 from wcodec.recipes.base import Importance, Ladder, Method, WithCodec
 from wcodec.recipes.codebooks import GWK
 from wcodec.recipes.pruned import Pruned
+from wcodec.recipes.trellis import Trellis
 from wcodec.types import Section, Spec, UInts
 
 ROWS = 8
@@ -116,7 +117,7 @@ class Steps(Sampled):
         self.low = -1.0 if self.config["codec"] == "trellis" else -1.5  # hardly a value is not 0
 
     def made(self, position: float, importance: Importance | None) -> Method:
-        own = self.config.get("per", "tensor") == "tensor"
+        own = self.config.get("per", self.config.get("steps", "tensor")) == "tensor"
         step = {"step": self.scale * 2.0**-position} if own else {"relative": 2.0**-position}
         usual = {"per": "tensor", "rdo": TRADE} if self.config["codec"] == "uniform" else {}
         return WithCodec({**usual, **self.config, **step}, importance)
@@ -232,7 +233,7 @@ def _configs(method: Method) -> list[Mapping[str, Any]]:
         return [{"codec": "codebook"}]
     if isinstance(method, Pruned) and method.keep is None:
         return [{"codec": "sparse", "values": method.values}]
-    if isinstance(method, WithCodec):
+    if isinstance(method, WithCodec | Trellis):
         codec = method.config["codec"]
         return [method.config] if codec in KNOBS and not KNOBS[codec] & method.config.keys() else []
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from wcodec.codecs import Env
 from wcodec.recipes.base import Method, require
@@ -11,6 +11,8 @@ from wcodec.types import Section, Spec, UInts
 
 STATES = (4, 8, 16, 32, 64, 128, 256)
 STEPS = ("tensor", "rows", "columns")
+RELATIVE = 0.5
+"""Root mean squares of a step when nothing else decides."""
 
 
 @dataclass
@@ -18,12 +20,13 @@ class Trellis(Method):
     """Quantise along trellises, entropy-coded: a twentieth of a bit above the bound for Gaussian weights.
 
     step: distance of lattice points, the same in all tensors, which is best for the squared error of all.
-    relative: instead, in root mean squares of the tensor. states: more find better paths, and take longer to encode.
+    relative: instead, in root mean squares of the tensor; 0.5 unless a target decides. states: more find better paths, and take longer to
+    encode.
     slope: squared steps that a bit is worth. steps: what has a step of its own: tensor, rows or columns.
     """
 
     step: float | None = None
-    relative: float = 0.5
+    relative: float | None = None
     states: int = 32
     slope: float = 0.37
     steps: str = "tensor"
@@ -32,10 +35,16 @@ class Trellis(Method):
 
     def __post_init__(self) -> None:
         require(self.step is None or self.step > 0, "trellis: step is above 0")
-        require(self.relative > 0 and self.slope >= 0, "trellis: relative is above 0, slope at least 0")
+        require((self.relative is None or self.relative > 0) and self.slope >= 0, "trellis: relative is above 0, slope at least 0")
         require(self.states in STATES, f"trellis: states is one of {', '.join(map(str, STATES))}")
         require(self.steps in STEPS, f"trellis: steps is one of {', '.join(STEPS)}")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        size = {"relative": self.relative} if self.step is None else {"step": self.step}
-        return env.codecs["trellis"].encode(x, spec, env, states=self.states, slope=self.slope, steps=self.steps, **size)
+        config = {name: value for name, value in self.config.items() if name != "codec"}
+        return env.codecs["trellis"].encode(x, spec, env, **({"relative": RELATIVE} | config))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The codec, with the options that were given."""
+        size = {"step": self.step} if self.step is not None else {} if self.relative is None else {"relative": self.relative}
+        return {"codec": "trellis", "states": self.states, "slope": self.slope, "steps": self.steps, **size}

@@ -76,21 +76,14 @@ class EntropyVerbs(PlaneVerbs, CodebookVerbs):
 
         Raises Corrupt [RANS-3] unless every block holds its count of escape tokens.
         """
-        escaped = alphabet.escapes(tokens)
-        if order.block:  # then a block is a run of elements
-            where = np.flatnonzero(escaped.view(bool)) // order.block
-            elements, found = [], np.bincount(where, minlength=order.blocks).astype(np.uint32)
-        else:
-            elements = [order.elements(b)[1] for b in range(order.blocks)]
-            found = np.array([int(escaped[at].sum()) for at in elements], np.uint32)
-        if not np.array_equal(found, counts):
+        escaped = np.flatnonzero(alphabet.escapes(tokens).view(bool))
+        block, position = order.places(escaped)
+        if not np.array_equal(np.bincount(block, minlength=order.blocks), counts):
             raise Corrupt("a block does not hold its count of escapes", rule="RANS-3")
-        if order.block:
+        if order.block:  # then a block is a run of elements
             return outliers
-        spread = np.empty(tokens.size, np.uint32)
-        places = np.concatenate([at[escaped[at].view(bool)] for at in elements]) if elements else np.empty(0, np.intp)
-        spread[places.astype(np.intp)] = outliers
-        ordered: U32 = spread[escaped.view(bool)]
+        ordered = np.empty(escaped.size, np.uint32)
+        ordered[np.lexsort((position, block))] = outliers
         return ordered
 
     def join_tokens(self, alphabet: Alphabet, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:

@@ -49,6 +49,10 @@ class TorchMemory(Recorder):
         self._staging.join()
         super().run(name, calls)
 
+    def wait(self) -> None:
+        """Wait until all that was launched is done."""
+        torch.empty(1, device=self.device).cpu()
+
     def empty(self, count: int, dtype: np.dtype[Any]) -> Any:
         """Return a new tensor, uninitialised."""
         return torch.empty(count, dtype=dtype_of(dtype), device=self.device)

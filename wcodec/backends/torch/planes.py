@@ -68,7 +68,7 @@ def unpack(data: Tensor, width: int, base: int, out: Tensor) -> None:
     used = min(-(-count * width // 8), data.numel())
     rows[:used] = data[:used]
     table = rows.view(groups, width)
-    kind = torch.int64 if width > 24 else torch.int32
+    kind = torch.int64 if width > 24 or out.element_size() == 8 else torch.int32
     found = torch.empty(groups, GROUP, dtype=out.dtype, device=out.device)
     for i in range(GROUP):
         first, shift = divmod(i * width, 8)

@@ -89,6 +89,10 @@ def cases() -> Iterator[tuple[str, str, Case]]:
         b.add_floats(b.floats(out), b.floats(put(floats)))
         b.add_floats(b.floats(out), b.floats(put(floats[::-1].copy())))
 
+    def tiny(b: Any, put: Put, out: Any) -> None:
+        b.fill(out, 1)
+        b.add_floats(b.floats(out), b.floats(put(half.astype(np.uint32))))
+
     for kind in ("none", "classes", "trellis"):
         yield f"rans_decode ({kind})", "u1", token(kind)
     yield "rans_join", "u2", joined
@@ -101,10 +105,11 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "place_gaps", "u4", gaps
     yield "byte_positions", "u4", kept
     yield "scatter", "u2", lambda b, put, out: b.scatter(put(some), put(half[: some.size]), out, True)
-    yield "philox_fill", "u4", lambda b, put, out: b.philox_fill(1, 2, 3, "normal", 0.1, 0.9, 5, b.floats(out))
+    yield "philox_fill", "u4", lambda b, put, out: b.philox_fill(1, 2, 3, "normal", 0.1, 0.9, 5, DTYPES["F32"], out)
     yield "philox_draw", "u1", lambda b, put, out: b.philox_draw(1, 2, 3, 2**31, 5, out)
     yield "dequantise", "u2", dequantised
     yield "add_floats", "u4", summed
+    yield "add_floats (subnormal)", "u4", tiny
     for dtype in ("F16", "BF16"):
         yield "round_floats", "u2", _rounded(floats, DTYPES[dtype])
 

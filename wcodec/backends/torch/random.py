@@ -9,9 +9,10 @@ from torch import Tensor
 
 from wcodec.backends.torch.arrays import as_tensor
 from wcodec.backends.torch.calls import verb
-from wcodec.backends.torch.floats import plainly
+from wcodec.backends.torch.floats import plainly, rounded
 from wcodec.backends.torch.memory import TorchMemory
 from wcodec.coding.philox import BUMPS, MULTIPLIERS, normals
+from wcodec.types import DType
 
 CHUNK = 1 << 22
 LOW = 0xFFFFFFFF
@@ -36,13 +37,15 @@ class TorchRandom(TorchMemory):
     """Streams of random numbers, from any element on."""
 
     @verb
-    def philox_fill(self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, out: Tensor) -> None:
-        """Write elements start … of a stream of random numbers. kind: uniform or normal."""
+    def philox_fill(
+        self, seed: int, id: int, stream: int, kind: str, scale: float, decay: float, start: int, dtype: DType, out: Tensor
+    ) -> None:
+        """Write elements start … of a stream of random numbers, rounded to a float dtype. kind: uniform or normal."""
         with plainly(self.device):
             for at in range(0, out.numel(), CHUNK):
                 piece = out[at : at + CHUNK]
                 number = self._numbers(kind, words(self.device, seed, id, stream, start + at, piece.numel()))
-                piece.copy_(number * scale * decay)
+                piece.copy_(rounded(number * scale * decay, dtype))
 
     def _numbers(self, kind: str, word: Tensor) -> Tensor:
         if kind == "uniform":
@@ -53,11 +56,12 @@ class TorchRandom(TorchMemory):
 
     def philox_draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: Any) -> int:
         """Write 1 where the word of element start … is below threshold, else 0; the number of ones, here −1, stays on the device."""
-        self._draw(seed, id, stream, threshold, start, out)
+        self.draw_words(seed, id, stream, threshold, start, out)
         return -1
 
     @verb
-    def _draw(self, seed: int, id: int, stream: int, threshold: int, start: int, out: Tensor) -> None:
+    def draw_words(self, seed: int, id: int, stream: int, threshold: int, start: int, out: Tensor) -> None:
+        """Do ``philox_draw``."""
         for at in range(0, out.numel(), CHUNK):
             piece = out[at : at + CHUNK]
             piece.copy_(words(self.device, seed, id, stream, start + at, piece.numel()) < threshold)

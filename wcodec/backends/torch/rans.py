@@ -11,9 +11,11 @@ from torch import Tensor
 
 from wcodec.backends.torch.arrays import as_tensor, shifted, unsigned
 from wcodec.backends.torch.calls import fail
-from wcodec.coding.rans import POLYNOMIALS, Job
+from wcodec.coding.rans import POLYNOMIALS, Context, Job, Order
+from wcodec.coding.tables import Tables
 from wcodec.types import U32
 
+NO_TABLES = Tables(12, np.zeros((2, 256), np.uint16))
 MOST = 1 << 29
 """Symbols that are decoded together at most: indices are int32."""
 
@@ -152,7 +154,7 @@ def _alone(window: Window) -> Tensor:
     job, device = window.job, window.words.device
     order, lanes, precision = job.order, job.order.lanes, job.tables.precision
     places = Places(job, device)
-    out = torch.empty(order.count, dtype=torch.uint8, device=device)
+    out = torch.empty(order.count + 1, dtype=torch.uint8, device=device)  # the last one for what is not there
     words = _words([window])
     lut = as_tensor(window.lut).to(device)
     x = as_tensor(window.states).view(-1, lanes).to(device)
@@ -168,11 +170,22 @@ def _alone(window: Window) -> Tensor:
         table = tables << precision
         bad |= (lut.index_select(0, (table + (x & ((1 << precision) - 1))).reshape(-1)).view(x.shape) == 0) & valid
         step(x, at, table, token, valid)
-        out[element[valid]] = token[valid]
+        out[torch.where(valid, element, order.count)] = token
         places.advance(s, token, valid)
     fail(window.status, "E-7", bad)
     fail(window.status, "E-6", (x != 1 << 16).any() | (at != end).any())
-    return out
+    return out[:-1]
+
+
+def branches(order: Order, v: int, symbols: Tensor) -> Tensor:
+    """Return z0 of every symbol of a window, in its element order (``coding.rans.branches``)."""
+    places = Places(Job(order, Context("trellis", v), NO_TABLES), symbols.device)
+    out = torch.zeros(order.count + 1, dtype=torch.uint8, device=symbols.device)
+    for s in range(places.steps if order.count else 0):
+        element, valid = places.at(s)
+        out[torch.where(valid, element, order.count)] = places.branches(s).to(torch.uint8)
+        places.advance(s, symbols[element], valid)
+    return out[:-1]
 
 
 class Places:
@@ -213,14 +226,18 @@ class Places:
     def tables(self, step: int, element: Tensor) -> Tensor:
         """Return the table of every symbol of a step."""
         context, cols = self.job.context, max(self.job.order.cols, 1)
-        if context.kind == "trellis":
-            return self._states(step) & 1
+        branch = self.branches(step) if context.kind == "trellis" else torch.zeros(element.shape, dtype=torch.int32, device=self._device)
         if context.map is None:
-            return torch.zeros(element.shape, dtype=torch.int32, device=self._device)
+            return branch
         flat = element + self.job.start
         row = 0 if self._rows is None else self._rows[flat // cols]
         column = 0 if self._columns is None else self._columns[flat % cols]
-        return self._map[row, column].expand(element.shape)
+        found = self._map[row, column].expand(element.shape)
+        return found << 1 | branch if context.kind == "trellis" else found
+
+    def branches(self, step: int) -> Tensor:
+        """Return z0 of every symbol of a step."""
+        return self._states(step) & 1
 
     def advance(self, step: int, token: Tensor, valid: Tensor) -> None:
         """Step the trellises by the parities of the tokens."""

@@ -15,6 +15,7 @@ from wcodec.backends.torch.random import TorchRandom
 from wcodec.backends.triton.floats import FORMATS, narrow
 from wcodec.backends.triton.launch import TILE, Loose, Work, kind, launch, left, place, pointer, upload, variant
 from wcodec.coding import philox
+from wcodec.types import DType
 
 
 @triton.jit
@@ -81,16 +82,16 @@ class TritonRandom(TorchRandom):
         """Write the numbers of many sections."""
         launch(fill_kernel, [_fill(*call.arguments) for call in calls])
 
-    def philox_draw_many(self, calls: Sequence[Call]) -> None:
+    def draw_words_many(self, calls: Sequence[Call]) -> None:
         """Write the drawn masks of many sections."""
         launch(draw_kernel, [_draw(*call.arguments) for call in calls])
 
 
 def _fill(
-    seed: int, id: int, stream: int, how: str, scale: float, decay: float, start: int, out: torch.Tensor, format: str = "F32"
+    seed: int, id: int, stream: int, how: str, scale: float, decay: float, start: int, dtype: DType, out: torch.Tensor
 ) -> Work:  # fmt: skip
     reals = [int(np.float32(real).view(np.uint32)) for real in (scale, decay)]
-    constants = {"SKIP": start % 4, "NORMAL": how == "normal", "FORMAT": format, "VALUE": kind(out)}
+    constants = {"SKIP": start % 4, "NORMAL": how == "normal", "FORMAT": dtype.name, "VALUE": kind(out)}
     return Work(_tiles(start, out), (out, out.numel(), seed, id, stream, start, *reals, Loose(_normals(out.device))), constants)
 
 

@@ -103,9 +103,9 @@ class Trellis(Codec):
         begin, end = first * unit, min(last * unit, spec.count)
         if (begin, end) == (start, stop):
             return self._units(section, spec, env, first, last, out)
-        with env.borrow(end - begin, out.dtype) as whole:
+        with env.borrow(end - begin, spec.dtype.storage) as whole:
             self._units(section, spec, env, first, last, whole)
-            out[:] = whole[start - begin : stop - begin]
+            env.backend.copy(whole[start - begin : stop - begin], out)
 
     def _units(self, section: Section, spec: Spec, env: Env, first: int, last: int, out: UInts) -> None:
         """Decode units first … last − 1: in one pass, unless symbols have raw bits or escapes."""
@@ -113,12 +113,12 @@ class Trellis(Codec):
         w, codec = wire(part, its), env.codecs["rans"]
         start, cols, lattice = first * w.order.unit, matrix_shape(spec)[1], self._lattice(section, spec, env)
         if lattice.rows.size > 1 and cols:
-            lattice = replace(lattice, rows=lattice.rows[start // cols : -(-(start + out.size) // cols)])
+            lattice = replace(lattice, rows=lattice.rows[start // cols : -(-(start + len(out)) // cols)])
         if w.alphabet == FUSED and its.dtype.name == "U8" and isinstance(codec, Rans):
             with codec.window(part, its, env, first, last) as found:
                 return env.backend.trellis_decode(*found, lattice, spec.dtype, out)
-        with env.borrow(out.size, its.dtype.storage) as symbols:
-            base.decode(part, its, env, start, start + out.size, symbols)
+        with env.borrow(len(out), its.dtype.storage) as symbols:
+            base.decode(part, its, env, start, start + len(out), symbols)
             env.backend.trellis_dequantise(w.order.window(first, last), start, symbols, lattice, spec.dtype, out)
 
     def _lattice(self, section: Section, spec: Spec, env: Env) -> Lattice:
@@ -130,9 +130,9 @@ class Trellis(Codec):
         steps, columns = np.full(1, p.step), None
         with np.errstate(under="ignore"):
             if p.rows:
-                steps = p.step * factors(base.decode_all(section.parts["rows"], Spec.of("U8", rows), env).astype(np.uint8))
+                steps = p.step * factors(base.decode_all(section.parts["rows"], Spec.of("U8", rows), env.host).astype(np.uint8))
             if p.columns:
-                columns = factors(base.decode_all(section.parts["columns"], Spec.of("U8", cols), env).astype(np.uint8))
+                columns = factors(base.decode_all(section.parts["columns"], Spec.of("U8", cols), env.host).astype(np.uint8))
         points = np.array(p.points, np.float32) / np.float32(PER_POINT)
         part = symbols_of(section, spec)
         found = section.memo["lattice"] = Lattice(wire(*part).trellis, p.zero, steps, columns, points)

@@ -39,6 +39,8 @@ SLOPE = 0.37
 """Squared steps that a bit is worth: what is best at all rates."""
 ROUNDS = 2
 PER_POINT = 256
+FORBIDDEN = 1e6
+"""Cost of symbols that a model has not: with x cut off in between, there is always another one."""
 CHUNK = 1 << 16
 """Weights whose squares are added at once."""
 POINTS = 16
@@ -128,7 +130,7 @@ def encode(x: F32, env: Env, its: Settings) -> Quantised:
     coder = Coder(x, env, its)
     counts, points = coder.learn()
     symbols, moments = np.empty(x.size, coder.dtype), coder.moments()
-    coder.search(list(its.layout.pieces()), coder.how(choose(counts, env, coder.wide), points), symbols, moments)
+    coder.search(list(its.layout.pieces()), coder.how(coder.last(counts), points), symbols, moments)
     return coder.finish(symbols, moments.counts, coder.points(moments))
 
 
@@ -140,7 +142,7 @@ class Coder:
         far = max((float(np.abs(self.scaled(piece)).max(initial=0)) for piece in its.layout.pieces()), default=0.0)
         if not far < FAR:
             raise EncodeError(f"values of {FAR} steps: the step is too small")
-        self.wide = far > NEAR
+        self.far, self.wide = far, far > NEAR
         self.zero = 1 << (15 if self.wide else 7)
         self.dtype = np.dtype(np.uint16 if self.wide else np.uint8)
         self.half = max(1 << 9, 1 << int(far / 2 + 4).bit_length()) if self.wide else 1 << 7
@@ -164,6 +166,10 @@ class Coder:
             counts, points = moments.counts, self.points(moments)
         return counts, points
 
+    def last(self, counts: U64) -> Model:
+        """Return what the last search goes by, after counts of a sample."""
+        return choose(counts, self.env, self.wide, self.its.slope, self.far)
+
     def finish(self, symbols: UInts, counts: U64, points: npt.NDArray[np.int64]) -> Quantised:
         """Return what was decided. counts: of the symbols."""
         its, model = self.its, choose(counts, self.env, self.wide)
@@ -182,7 +188,11 @@ class Coder:
             shift = np.sign(k) * away[np.minimum(np.abs(k), points.size + 1) - 1] * (k != 0)
             shifts = (shift / PER_POINT).astype(np.float32)
         costs = (model.lengths * self.its.slope).astype(np.float32)
-        return Search(self.its.v, -self.half, costs, self.zero, shifts)
+        if not model.cut:
+            return Search(self.its.v, -self.half, costs, self.zero, shifts)
+        low, high = model.low << (model.bits + 1), (model.high + 1 << (model.bits + 1)) - 1
+        costs[:, : low + self.half] = costs[:, high + 1 + self.half :] = FORBIDDEN
+        return Search(self.its.v, -self.half, costs, self.zero, shifts, 2.0 * low - 1, 2.0 * high + 1)
 
     def first_counts(self) -> U64:
         """Count symbols of scalar quantisers to either lattice, in a sample."""

@@ -18,7 +18,6 @@ from wcodec.codecs.base import Env
 from wcodec.codecs.floats.curvature import Curvature
 from wcodec.codecs.floats.trellis_encoder import PER_POINT, ROUNDS, SLOPE, Coder, Settings, energies, states_of, step_of, total
 from wcodec.codecs.floats.trellis_layout import Layout, Piece, tiles, with_classes
-from wcodec.codecs.floats.trellis_model import choose
 from wcodec.codecs.integers.rans_encoder import TRELLIS_BLOCK
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.rans import Order
@@ -47,7 +46,7 @@ def quantise_calibrated(x: F32, spec: Spec, env: Env, options: Mapping[str, Any]
     counts, points = coder.learn()
     symbols = np.empty(x.size, coder.dtype)
     for _ in range(options.get("passes", PASSES)):
-        feedback = Feedback(coder, upper, coder.how(choose(counts, env, coder.wide), points), points)
+        feedback = Feedback(coder, upper, coder.how(coder.last(counts), points), points)
         bands = {piece.first: piece for piece in its.layout.pieces() if piece.first % cols == 0}
         moments = list(env.workers(lambda piece, to=feedback: to.band(piece, symbols), bands.values()))
         counts = np.sum([found.counts for found in moments], axis=0, dtype=np.uint64)

@@ -24,7 +24,10 @@ MOST_BITS = 8
 FEW_BITS = 2
 """Raw bits tried for symbols of 8 bits."""
 SIDE = 1000
-"""Raw bits and escapes must save a bit for so many symbols: without them, decoding is one pass."""
+"""Raw bits and escapes must save a bit for so many symbols each: without them, decoding is one pass."""
+TAIL = 16
+"""Steps by which cutting off a tail may move a weight."""
+NONE: F32 = np.empty(0, np.float32)
 RARE = (0, 16, 8, 4, 2, 1)
 """Tails are escaped where values have so many times less than a slot of the tables; 0: only where there are too many tokens."""
 
@@ -33,7 +36,8 @@ RARE = (0, 16, 8, 4, 2, 1)
 class Model:
     """A way to code symbols first … first + 2^n − 1, first = −2^(n − 1) being even.
 
-    bits: raw ones. low, high: the h = symbol ≫ (bits + 1) that have tokens, the first and the last. escape: others have one together.
+    bits: raw ones. low, high: the h = symbol ≫ (bits + 1) that have tokens, the first and the last. escape: others have one together;
+    cut: there are to be none, as the search shall keep out of tails that are not worth their slots of the tables.
     cost: bits of all symbols that it was made for, in 2^-20 bits, tables and a fine for what is slow included.
     lengths: bits of symbols as the tables say, [tables, symbols].
     """
@@ -42,6 +46,7 @@ class Model:
     low: int
     high: int
     escape: bool
+    cut: bool
     cost: int
     lengths: F32
 
@@ -53,12 +58,15 @@ class Model:
         return Alphabet(self.bits, base, False, 2 * (self.high - self.low + 1) if self.escape else -1, True)
 
 
-def choose(counts: U64, env: Env, wide: bool) -> Model:
-    """Choose the cheapest model for symbols with these counts, [tables, symbols]. wide: they have more than 8 bits."""
+def choose(counts: U64, env: Env, wide: bool, slope: float = 0, far: float = np.inf) -> Model:
+    """Choose the cheapest model for symbols with these counts, [tables, symbols]. wide: they have more than 8 bits.
+
+    slope: squared steps that a bit is worth to a search that may still cut off tails; far: steps from zero that weights are.
+    """
     best: Model | None = None
     for bits in range(MOST_BITS + 1 if wide else FEW_BITS + 1):
         merged = counts.reshape(len(counts), -1, 1 << bits, 2).sum(2, dtype=np.uint64)  # [tables, h, parity]
-        for its in _models(merged, bits, env):
+        for its in _models(merged, bits, env, slope, far):
             best = its if best is None or its.cost < best.cost else best
         if best is not None and bits > best.bits + 1:
             break
@@ -66,7 +74,7 @@ def choose(counts: U64, env: Env, wide: bool) -> Model:
     return _with_lengths(best, counts, env)
 
 
-def _models(merged: U64, bits: int, env: Env) -> Iterator[Model]:
+def _models(merged: U64, bits: int, env: Env, slope: float, far: float) -> Iterator[Model]:
     """Yield models for [tables, h, parity], whose lengths are still to be worked out."""
     total = merged.sum((0, 2), dtype=np.uint64).astype(np.int64)
     used, half = np.flatnonzero(total), len(total) // 2
@@ -84,11 +92,15 @@ def _models(merged: U64, bits: int, env: Env) -> Iterator[Model]:
         if (a, b) in done:
             continue
         done.add((a, b))
-        escape = (a, b) != (low, high)
-        cost = _cost(_tokens(merged, a, b, escape), env)
-        cost += UNIT * (bits * count + _escape_bits(len(total)) * int(total.sum() - total[a : b + 1].sum()))
-        cost += UNIT * count // SIDE if bits or escape else 0
-        yield Model(bits, a - half, b - half, escape, cost, np.empty(0, np.float32))
+        all_of_it, extra = (a, b) == (low, high), UNIT * bits * count + UNIT * count // SIDE * (bits > 0)
+        apart = np.concatenate((np.arange(a, 0, -1), np.zeros(b - a + 1), np.arange(1, len(total) - b))) * (4 << bits)
+        if all_of_it or (slope and far - (4 << bits) * min(half - a, b + 1 - half) < TAIL):
+            lost = 0 if all_of_it else int((apart * apart * total).sum() / slope * UNIT)
+            yield Model(bits, a - half, b - half, False, not all_of_it, _cost(_tokens(merged, a, b, False), env) + lost + extra, NONE)
+        if not all_of_it:
+            outside = int(total.sum() - total[a : b + 1].sum())
+            extra += UNIT * _escape_bits(len(total)) * outside + UNIT * count // SIDE * (bits == 0)
+            yield Model(bits, a - half, b - half, True, False, _cost(_tokens(merged, a, b, True), env) + extra, NONE)
 
 
 def _escape_bits(kinds: int) -> int:
@@ -132,4 +144,4 @@ def _with_lengths(its: Model, counts: U64, env: Env) -> Model:
     found[:] = outside[:, None] + _escape_bits(kinds)
     found[:, a : b + 1] = lengths[:, :size].reshape(len(counts), -1, 2)
     spread = np.repeat(found[:, :, None], 1 << its.bits, 2).reshape(counts.shape) + its.bits
-    return Model(its.bits, its.low, its.high, its.escape, its.cost, spread.astype(np.float32))
+    return Model(its.bits, its.low, its.high, its.escape, its.cut, its.cost, spread.astype(np.float32))

@@ -27,6 +27,7 @@ class Mask(Codec):
     """A codec of masks that decodes units of elements to positions."""
 
     whole: ClassVar[bool] = True
+    host_encode: ClassVar[str] = "positions are sorted into blocks by numpy"
 
     def suits(self, spec: Spec) -> bool:
         return spec.dtype.name == "BOOL"

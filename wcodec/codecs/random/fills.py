@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,8 @@ def write(spec: Spec, env: Env, out: UInts, fill: Callable[[npt.NDArray[np.float
 
 class Fill(Codec):
     """A codec whose options alone determine the array."""
+
+    host_encode: ClassVar[str] = "there is nothing to encode but a seed, which is given"
 
     @abstractmethod
     def wire(self, **options: Any) -> dict[str, Any]:

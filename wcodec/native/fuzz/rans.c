@@ -55,16 +55,17 @@ static void make_job(test *t) {
     job->trellis = 2 + below(7);
     job->tables = 2;
   }
-  if (job->context == WCODEC_CLASSES) {
-    const uint32_t row_classes = 1 + below(4);
-    job->column_classes = 1 + below(40);
-    job->tables = 1 + below(12);
+  const int paired = job->context == WCODEC_TRELLIS && !job->block && below(2); /* classes of rows, pairs of tables */
+  if (job->context == WCODEC_CLASSES || paired) {
+    const uint32_t row_classes = 1 + below(4), entries = 1 + below(paired ? 4 : 12);
+    job->column_classes = paired ? 1 : 1 + below(40);
+    job->tables = paired ? 2 * entries : entries;
     job->start = (uint64_t)cols * below(3) + (job->block ? below(cols) : 0);
     const size_t all_rows = (size_t)((job->start + job->count + cols - 1) / cols);
     t->map = get(row_classes * job->column_classes);
     t->rows = get(all_rows);
     t->columns = get(cols);
-    for (uint32_t i = 0; i < row_classes * job->column_classes; i++) t->map[i] = (uint8_t)below(job->tables);
+    for (uint32_t i = 0; i < row_classes * job->column_classes; i++) t->map[i] = (uint8_t)below(entries);
     for (size_t i = 0; i < all_rows; i++) t->rows[i] = (uint8_t)below(row_classes);
     for (uint32_t i = 0; i < cols; i++) t->columns[i] = (uint8_t)below(job->column_classes);
     job->map = t->map;
@@ -152,6 +153,32 @@ static void gather_all(test *t, int rules) {
   free(expected);
 }
 
+/* Decode and dequantise in one pass, with every instruction set: what decoding and then dequantising gives. */
+static void dequantise_all(test *t, int rules) {
+  const wcodec_job *job = &t->job;
+  const uint64_t rows = (job->start % job->cols + job->count + job->cols - 1) / job->cols;
+  const uint32_t kind = below(4), size = kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2, each = below(2);
+  float *steps = get((each ? rows : 1) * 4), *columns = get(job->cols * 4), *points = get(64 * 4);
+  uint8_t *out = get(job->count * size), *expected = get(job->count * size), *tokens = get(job->count);
+  for (uint64_t i = 0; i < (each ? rows : 1); i++) steps[i] = (float)below(1000) * 1e-3f;
+  for (uint64_t i = 0; i < job->cols; i++) columns[i] = (float)below(1000) * 1e-3f;
+  for (uint64_t i = 0; i < 64; i++) points[i] = (float)below(1 << 16) / 256;
+  const wcodec_lattice lattice = {steps, below(2) ? columns : NULL, points, below(2) ? below(65) : 0, each, 2 * below(128), kind};
+  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
+    uint8_t *scratch = get(wcodec_decode_scratch(job));
+    wcodec_set_isa(isa);
+    check(wcodec_trellis_decode(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, &lattice, out) == rules,
+          "rules");
+    if (!rules) {
+      wcodec_rans_decode(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, tokens);
+      wcodec_trellis_dequantise(job, tokens, 1, scratch, &lattice, expected);
+      check(wcodec_same(out, expected, job->count * size), "dequantised");
+    }
+    free(scratch);
+  }
+  free(steps), free(columns), free(points), free(out), free(expected), free(tokens);
+}
+
 /* Decode with every instruction set. sound: all must give the tokens. */
 static void decode_all(test *t, int sound) {
   const wcodec_job *job = &t->job;
@@ -183,6 +210,7 @@ static void decode_all(test *t, int sound) {
     free(scratch);
   }
   gather_all(t, rules);
+  if (job->context == WCODEC_TRELLIS && job->count) dequantise_all(t, rules);
   free(out);
   free(joined);
   free(expected);
