@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from wcodec.codecs import Env
-from wcodec.recipes.base import Method, require
+from wcodec.recipes.base import Importance, Method, require, weighed
 from wcodec.types import Section, Spec, UInts
 
 STATES = (4, 8, 16, 32, 64, 128, 256)
@@ -30,6 +30,7 @@ class Trellis(Method):
     states: int = 32
     slope: float = 0.37
     steps: str = "tensor"
+    importance: Importance | None = None
     name: ClassVar[str] = "trellis"
     notes: list[str] = field(default_factory=list, init=False)
 
@@ -40,8 +41,8 @@ class Trellis(Method):
         require(self.steps in STEPS, f"trellis: steps is one of {', '.join(STEPS)}")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        config = {name: value for name, value in self.config.items() if name != "codec"}
-        return env.codecs["trellis"].encode(x, spec, env, **({"relative": RELATIVE} | config))
+        config = {key: value for key, value in self.config.items() if key != "codec"}
+        return env.codecs["trellis"].encode(x, spec, env, **({"relative": RELATIVE} | config | weighed(self.importance, name, "trellis")))
 
     @property
     def config(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -48,7 +49,7 @@ def quantise_calibrated(x: F32, spec: Spec, env: Env, options: Mapping[str, Any]
     for _ in range(options.get("passes", PASSES)):
         feedback = Feedback(coder, upper, coder.how(coder.last(counts), points), points)
         bands = {piece.first: piece for piece in its.layout.pieces() if piece.first % cols == 0}
-        moments = list(env.workers(lambda piece, to=feedback: to.band(piece, symbols), bands.values()))
+        moments = list(env.workers(partial(feedback.band, symbols=symbols), bands.values()))
         counts = np.sum([found.counts for found in moments], axis=0, dtype=np.uint64)
     return coder.finish(symbols, counts, points)
 
@@ -78,7 +79,8 @@ def settings(matrix: F32, d: F64, g: F64, options: Mapping[str, Any]) -> Setting
 def _layout(rows: int, cols: int, v: int) -> Layout:
     """Return tiles that are as high as can be, so that every column has a trellis along it."""
     high = min(rows, TRELLIS_BLOCK // 128)
-    found = [Layout(rows, cols, v, tile) for tile in (*tiles(rows, cols), (high, 128 * max(1, min(-(-cols // 128), TRELLIS_BLOCK // (128 * high)))))]
+    wide = 128 * min(-(-cols // 128), TRELLIS_BLOCK // (128 * high))
+    found = [Layout(rows, cols, v, tile) for tile in (*tiles(rows, cols), (high, wide))]
     return min(found, key=lambda its: its.overhead)
 
 
