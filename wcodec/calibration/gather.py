@@ -290,7 +290,8 @@ def _unfold(module: Any, x: torch.Tensor, spatial: int) -> torch.Tensor:
         x = x.unfold(2 + axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
     x = x.reshape(len(x), module.groups, -1, *x.shape[2:])  # [batch, group, channel, positions…, kernel…]
     order = (0, 1, *range(3, 3 + spatial), 2, *range(3 + spatial, 3 + 2 * spatial))
-    return x.permute(order).flatten(2 + spatial).flatten(0, 1 + spatial)
+    rows: torch.Tensor = x.permute(order).flatten(2 + spatial).flatten(0, 1 + spatial)
+    return rows
 
 
 __all__ = ["calibrate"]
