@@ -14,11 +14,9 @@ import re
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from models import CACHE, download, member
 from safetensors.torch import load_file
@@ -92,3 +90,30 @@ def split() -> tuple[list[str], list[str]]:
         words = [[w.rpartition("/")[0] for w in tar.extractfile(name).read().decode("utf-8", "replace").split()] for name in names]
     others = [its for i, its in enumerate(words) if i % 4][:300]
     return [" ".join(its[:60]) for its in words[::4]], [" ".join(its[300:380]) for its in others]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--bits", type=float, nargs="+", default=list(PROTOTYPE))
+    parser.add_argument("--recipe", default="trellis")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(Path(folder))
+        inputs, both = study.statistics("inputs", gradients=False), study.statistics("both", matters=embedding)
+        lines = [
+            f"# Calibration and MiniLM-L6: `{options.recipe}`", "",
+            f"`python tools/study_calibration.py`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the float model's; all bytes of",
+            f"files of the 36 matrices count. Calibrated with {len(study.calibration)} texts. Prototype: entropies alone count.", "",
+            "| bits asked | file, bits | calibration | 1 − cosine | prototype | seconds |", "|---|---|---|---|---|---|",
+        ]  # fmt: skip
+        for bits in options.bits:
+            for name, calibration in (("none", None), ("inputs", inputs), ("inputs and gradients", both)):
+                size, gap, seconds = study.measure(bits, recipe=options.recipe, calibration=calibration)
+                lines.append(f"| {bits:g} | {size:.3f} | {name} | {gap:.4f} | {PROTOTYPE.get(bits, '')} | {seconds:.0f} |")
+                print(lines[-1], flush=True)
+        options.output.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

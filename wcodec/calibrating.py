@@ -28,8 +28,8 @@ def calibrate_folder(
 ) -> Statistics:
     """Gather statistics of the model that a folder's config.json names, over a text or over tensors.
 
-    text: UTF-8, or token ids in an ``.npz``; read in pieces of ``context`` tokens. tensors: an ``.npz`` of arrays, named as what the model is
-    called with, whose first axis counts samples. The rest as in ``calibrate``. Raises BackendUnavailable without transformers.
+    text: UTF-8, or token ids in an ``.npz``; read in pieces of ``context`` tokens. tensors: an ``.npz`` of arrays, named as what the model
+    is called with, whose first axis counts samples. The rest as in ``calibrate``. Raises BackendUnavailable without transformers.
     """
     try:
         import torch

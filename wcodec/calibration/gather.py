@@ -220,7 +220,8 @@ def _probe(output: Any, matters: Callable[[Any], torch.Tensor] | None, seed: int
         flat = logits.reshape(-1, logits.shape[-1]).float().log_softmax(-1)
         uniform = torch.rand(len(flat), 1, generator=generator).to(flat.device)
         drawn = (flat.detach().exp().cumsum(-1) < uniform).sum(-1, keepdim=True).clamp(max=flat.shape[-1] - 1)
-        return flat.gather(-1, drawn).sum()
+        likelihood: torch.Tensor = flat.gather(-1, drawn).sum()
+        return likelihood
     found = _first(output) if matters is None else matters(output)
     signs = torch.randint(0, 2, found.shape, generator=generator).to(found) * 2 - 1
     number: torch.Tensor = (found * signs).sum()

@@ -14,8 +14,8 @@ F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 DAMPING = 0.01
 """What is added to the diagonal of the inputs' moments, of its mean: directions that a few samples have not seen."""
-QUIET = 1e-4
-"""Share of the mean below which an output's weight is taken to be more."""
+QUIET = 0.25
+"""Share of the mean below which an output's weight is taken to be more: a loss is no longer quadratic in errors as large as it would allow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
