@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wcodec.api.decoder import decode
     from wcodec.api.encoder import encode
     from wcodec.api.inspector import inspect
+    from wcodec.calibration.gather import calibrate
     from wcodec.codecs import register
     from wcodec.evaluation import quality
     from wcodec.opening import safe_open
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Limits": "wcodec.types",
     "Writer": "wcodec.writing",
+    "calibrate": "wcodec.calibration.gather",
     "decode": "wcodec.api.decoder",
     "diff": "wcodec.api.checks",
     "encode": "wcodec.api.encoder",
@@ -69,6 +71,7 @@ __all__ = [
     "UnsupportedVersion",
     "WcodecError",
     "Writer",
+    "calibrate",
     "decode",
     "diff",
     "encode",

@@ -33,16 +33,16 @@ def text_quality(original: str | Path, encoded: str | Path, text: str | Path, *,
     if not (Path(original) / "config.json").is_file():
         raise EncodeError("not a model folder: it has no config.json", at=str(original))
     config = AutoConfig.from_pretrained(original)
-    tokens = _tokens(Path(original), Path(text), config.get_text_config().vocab_size)
-    pieces = [tokens[at : at + context] for at in range(0, tokens.size, context)]
+    ids = tokens(Path(original), Path(text), config.get_text_config().vocab_size)
+    pieces = [ids[at : at + context] for at in range(0, ids.size, context)]
     pieces = [piece for piece in pieces if piece.size > 1]
     if not pieces:
-        raise EncodeError(f"the text has {tokens.size} tokens; the first one predicts nothing", at=str(text))
+        raise EncodeError(f"the text has {ids.size} tokens; the first one predicts nothing", at=str(text))
     before, after = (_model(config, path) for path in (original, encoded))
     return compare(_answers(before, pieces), _answers(after, pieces))
 
 
-def _tokens(folder: Path, text: Path, vocabulary: int) -> npt.NDArray[np.int64]:
+def tokens(folder: Path, text: Path, vocabulary: int) -> npt.NDArray[np.int64]:
     """Read token ids. Raises EncodeError for ids that the model does not know."""
     if text.suffix == ".npz":
         with np.load(text) as arrays:
@@ -90,4 +90,4 @@ def _answers(model: Any, pieces: list[npt.NDArray[np.int64]]) -> Iterator[Answer
         yield logits.float().numpy(), piece[1:]
 
 
-__all__ = ["text_quality"]
+__all__ = ["text_quality", "tokens"]

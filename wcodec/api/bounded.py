@@ -15,7 +15,7 @@ from wcodec.rate.target import Target
 from wcodec.rate.within import coarsest
 from wcodec.recipes import Method, Recipe
 from wcodec.recipes.base import Ladder
-from wcodec.recipes.ladders import answers, ladders, squared_error
+from wcodec.recipes.ladders import answers, ladders, sample_of, squared_error
 from wcodec.types import Section, Spec, UInts
 
 ROOM = 1 << 16
@@ -34,13 +34,14 @@ class Bounded(Method):
     notes: list[str] = field(default_factory=list, init=False)
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        found = ladders(self.of, name, x, spec, env, ROOM)
+        sample = sample_of(self.of, name, x, spec, ROOM)
+        found = ladders(self.of, name, x, spec, env, sample)
         if not found:
             raise EncodeError("zeros, or values that are not finite")
         values = to_float32(x, spec.dtype).astype(np.float64)
         allowed = self.limit * NEARLY * sqrt(np.dot(values, values))
         del values
-        starts = [(its, start) for its in found if (start := _on_sample(its, allowed)) is not None]
+        starts = [(its, start) for its in found if (start := _on_sample(its, self.limit * sqrt(spec.count * sample.signal))) is not None]
         if not starts:
             raise EncodeError(f"no setting keeps an error of {self.limit:g}")
         ladder, start = min(starts, key=lambda its: its[0].measure(its[1])[0])

@@ -21,13 +21,15 @@ from wcodec.api.report import EncodeReport, TensorRow
 from wcodec.api.sources import AllTensors, FileSource, MemorySource, Source
 from wcodec.api.targets import Plan
 from wcodec.api.work import make_env, thread_count
+from wcodec.calibration.statistics import Statistics
 from wcodec.codecs import Env
 from wcodec.container import shards
 from wcodec.container.safetensors import SafetensorsFile, canonical_header
 from wcodec.container.writer import ContainerWriter
-from wcodec.errors import EncodeError
+from wcodec.errors import EncodeError, RecipeError
 from wcodec.rate.target import Target
 from wcodec.recipes import Recipe, read_recipe
+from wcodec.recipes.base import Calibration, Importance
 from wcodec.recipes.effort import at_effort
 from wcodec.types import Spec
 
@@ -55,6 +57,7 @@ def encode(
     effort: str = "normal",
     sensitivity: Mapping[str, float] | None = None,
     importance: str | Path | Mapping[str, Any] | None = None,
+    calibration: str | Path | Calibration | None = None,
     include: Sequence[str] = (),
     threads: int | None = None,
     kernels: str = "auto",
@@ -71,7 +74,8 @@ def encode(
     the whole file, of all shards together, or RMS error over RMS value of every tensor. sensitivity: what the relative
     squared error of a tensor counts where bytes are shared; 1 where a name is missing.
     effort: fast, normal or best, of trellises that name no number of states: 8, 32 or 256.
-    importance: of every weight (a checkpoint, or name → array), for methods that weigh errors.
+    importance: of every weight (a checkpoint, or name → array), for methods that weigh errors. calibration: statistics of a model's layers
+    (``wcodec.calibrate``), by which the trellis keeps what layers compute, and other methods weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
     readback: decode every tensor again and compare before the file is finished.
@@ -79,7 +83,7 @@ def encode(
     Raises EncodeError (a target that is too small, too), RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
     """
     path, bound = Path(source), Target.of(bpw, size, max_error)
-    rules_of = _recipe(recipe, rules, importance, bound, effort)
+    rules_of = _recipe(recipe, rules, _weights(importance, calibration), bound, effort)
     job = _Job(rules_of, include, thread_count(threads), kernels, device, readback, force, bound, sensitivity or {})
     if indexes.is_folder(path):
         return _encode_folder(path, None if target is None else Path(target), job, progress)
@@ -93,15 +97,20 @@ def encode(
         return EncodeReport(str(path), str(out), opened.size, size_, time.perf_counter() - began, readback, rows, notes)
 
 
+def _weights(importance: str | Path | Mapping[str, Any] | None, calibration: str | Path | Calibration | None) -> Importance | None:
+    """Return what methods weigh errors by. Raises RecipeError, FormatError."""
+    if calibration is None:
+        return importance_of(importance)
+    if importance is not None:
+        raise RecipeError("importance and calibration exclude each other")
+    return calibration if isinstance(calibration, Calibration) else Statistics(calibration)
+
+
 def _recipe(
-    recipe: str | Path | Recipe | None,
-    rules: Sequence[str],
-    importance: str | Path | Mapping[str, Any] | None,
-    target: Target | None,
-    effort: str,
+    recipe: str | Path | Recipe | None, rules: Sequence[str], importance: Importance | None, target: Target | None, effort: str
 ) -> Recipe:
     """Read a recipe; without one, take the default: lossless, or lossy for a target."""
-    found = at_effort(read_recipe(recipe or ("lossless" if target is None else DEFAULT), rules, importance_of(importance)), effort)
+    found = at_effort(read_recipe(recipe or ("lossless" if target is None else DEFAULT), rules, importance), effort)
     return bounded(found, target) if target is not None and target.max_error is not None else found
 
 
@@ -217,6 +226,7 @@ def encode_tensors(
     effort: str = "normal",
     sensitivity: Mapping[str, float] | None = None,
     importance: str | Path | Mapping[str, Any] | None = None,
+    calibration: str | Path | Calibration | None = None,
     threads: int | None = None,
     kernels: str = "auto",
     device: str = "cpu",
@@ -230,7 +240,7 @@ def encode_tensors(
     tied: name → name whose storage it shares. The rest as in ``encode``.
     """
     bound = Target.of(bpw, size, max_error)
-    rules_of = _recipe(recipe, rules, importance, bound, effort)
+    rules_of = _recipe(recipe, rules, _weights(importance, calibration), bound, effort)
     job = _Job(rules_of, (), thread_count(threads), kernels, device, readback, force, bound, sensitivity or {})
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     output = _Output("", MemorySource(tensors, names, tied or {}), target, metadata)

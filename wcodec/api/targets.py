@@ -20,7 +20,7 @@ from wcodec.rate.curves import Curve, Options, Rung
 from wcodec.rate.target import UNDER, Target
 from wcodec.recipes import Method, Recipe
 from wcodec.recipes.base import LOSSLESS, Ladder
-from wcodec.recipes.ladders import Sample, answers, ladders
+from wcodec.recipes.ladders import Sample, answers, ladders, sample_of
 from wcodec.types import Spec
 
 ROOM, LEAST, MOST = 1 << 24, 1 << 12, 1 << 16
@@ -45,7 +45,10 @@ FINER_BITS = 0.5
 
 @dataclass(slots=True)
 class _Tensor:
-    """What a look at a tensor found. fixed: bytes of one that no ladder is for, about."""
+    """What a look at a tensor found. fixed: bytes of one that no ladder is for, about.
+
+    comparable: errors are what they cost the model.
+    """
 
     name: str
     spec: Spec
@@ -54,6 +57,7 @@ class _Tensor:
     lossless: float
     answers: bool
     signal: float
+    comparable: bool
 
     def options(self, weight: float) -> Options:
         curves = [Curve(its.measure, its.low, its.high, its.snap, its.reach) for its in self.ladders]
@@ -97,7 +101,9 @@ class Plan:
         limit = target.limit(sum(its.spec.count for its in found.values()))
         chosen = {name: its for name, its in found.items() if its.ladders}
         largest = max((its.spec.count for name, its in chosen.items() if not _matches(name, HEADS)), default=2**63)
-        options = {name: its.options(_weight(name, its, sensitivity, largest)) for name, its in chosen.items()}
+        costs = [its.signal * its.spec.count for its in chosen.values() if its.comparable]
+        cost = sum(costs) / max(1, len(costs))
+        options = {name: its.options(_weight(name, its, sensitivity, largest, cost)) for name, its in chosen.items()}
         fixed = {name: its.lossless for name, its in found.items() if not its.ladders}
         overhead = 256 * len({tensors.file(name) for name in tensors.names}) + OVERHEAD * len(tensors.names)
         plan = cls(target, recipe, limit, found, options, fixed, overhead, threads)
@@ -205,19 +211,23 @@ def _look(name: str, recipe: Recipe, tensors: AllTensors, room: int, env: Env) -
     with tensors.read(name) as x:
         digest = blake3.blake3(x.view(np.uint8).data).digest()
         method = recipe.choose(name, spec).method
-        found = ladders(method, name, x, spec, env, room)
-        sample = Sample.of(x, spec, room)
-        return _Tensor(name, spec, digest, found, sample.lossless(env), answers(method), sample.signal if found else 0.0)
+        sample, plain = sample_of(method, name, x, spec, room), Sample.of(x, spec, room)
+        found = ladders(method, name, x, spec, env, sample)
+        signal = sample.signal if found else 0.0
+        return _Tensor(name, spec, digest, found, plain.lossless(env), answers(method), signal, sample.comparable)
 
 
-def _weight(name: str, its: _Tensor, sensitivity: Mapping[str, float], largest: int) -> float:
+def _weight(name: str, its: _Tensor, sensitivity: Mapping[str, float], largest: int, cost: float) -> float:
     """Return what a squared error of a tensor counts: relative to its squares, for so errors add up (arXiv 2411.17525).
 
+    cost: the squares of a tensor on average, where errors add up by themselves; they are relative to those.
     largest: elements of the largest tensor that is no head; the squares of heads are counted as if of so many elements at most.
     """
     weight = sensitivity.get(name, 1.0)
     if not 0 < weight < float("inf"):
         raise EncodeError(f"sensitivity is {weight}, expected a positive number", at=name)
+    if its.comparable:
+        return weight / cost
     count = min(its.spec.count, largest) if _matches(name, HEADS) else its.spec.count
     return weight / (its.signal * count) * (4**FINER_BITS if _matches(name, FINER) else 1.0)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wcodec.cli import codecs, decode, diff, encode, inspect, quality, recipes, selftest, verify
+from wcodec.cli import calibrate, codecs, decode, diff, encode, inspect, quality, recipes, selftest, verify
 from wcodec.cli.errors import GOOD, PIPE, UNTOLD, USAGE, Failure, silence
 from wcodec.cli.text import safe
 
@@ -24,6 +24,7 @@ wcodec verify --deep model.wcodec           checks every byte
 wcodec decode model.wcodec -o copy.safetensors
 wcodec diff model.safetensors model.wcodec  compares the tensors
 wcodec quality model/ model.wcodec --text FILE   compares what a language model says
+wcodec calibrate model/ --text FILE -o S    gathers what encode --calibration S goes by
 wcodec recipes                              lists the methods that make it smaller with loss
 """
 EPILOG = """\b
@@ -45,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for _module in (encode, decode, inspect, verify, diff, quality, recipes, codecs, selftest):
+for _module in (encode, decode, inspect, verify, diff, quality, calibrate, recipes, codecs, selftest):
     app.command(_module.__name__.rpartition(".")[2], epilog=_module.EXAMPLES)(_module.run)
 
 

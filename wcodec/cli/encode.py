@@ -91,6 +91,10 @@ def run(
         Path | None,
         typer.Option(help="A safetensors file that says how much each weight matters, for methods that weigh errors.", show_default=False),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="STATS", help="What wcodec calibrate has gathered: keep what layers compute.", show_default=False),
+    ] = None,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
     device: Device = "cpu",
@@ -120,6 +124,7 @@ def run(
                 effort=effort.value,
                 rules=[text for text in tensor or () if "=" in text],
                 importance=importance,
+                calibration=calibration,
                 include=[text for text in tensor or () if "=" not in text],
                 threads=jobs or None,
                 kernels=backend.value,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from wcodec.codecs import CODECS, Env
 from wcodec.codecs.base import stored_size
+from wcodec.codecs.floats.curvature import Curvature
 from wcodec.codecs.lossless import encode_part, lossless
 from wcodec.coding.numbers import LOSSY
 from wcodec.errors import EncodeError, RecipeError
@@ -22,6 +23,28 @@ from wcodec.types import Section, Spec, UInts
 
 Importance = Mapping[str, npt.NDArray[np.float32]]
 """How much an error of each weight matters: name → flat array, at least 0 (a Hessian diagonal, |g| or g²)."""
+
+
+class Calibration(Importance):
+    """Importances that come from statistics of what a model's layers are given, which tell more of some matrices."""
+
+    @abstractmethod
+    def curvature(self, name: str) -> Curvature | None:
+        """Return what errors of a matrix cost together, not each by itself; None where that is not known."""
+
+
+def curvature_of(importance: Importance | None, name: str) -> Curvature | None:
+    """Return what errors of a matrix cost together, if that is known."""
+    return importance.curvature(name) if isinstance(importance, Calibration) else None
+
+
+def weighed(importance: Importance | None, name: str, codec: str) -> dict[str, Any]:
+    """Return the options by which a codec weighs a tensor's errors: ``curvature`` of the trellis where it is known, or ``importance``."""
+    curvature = curvature_of(importance, name) if codec == "trellis" else None
+    if curvature is not None:
+        return {"curvature": curvature}
+    weights = of(importance, name)
+    return {} if weights is None else {"importance": weights}
 
 
 def of(importance: Importance | None, name: str) -> npt.NDArray[np.float32] | None:
@@ -152,9 +175,7 @@ class WithCodec(Method):
         return cls(config, importance if "importance" in (CODECS[config["codec"]].options or ()) else None)
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        weights = of(self.importance, name)
-        extra = {} if weights is None else {"importance": weights}
-        return encode_part(x, spec, env, {**self.config, **extra})
+        return encode_part(x, spec, env, {**self.config, **weighed(self.importance, name, self.config["codec"])})
 
 
 @dataclass(frozen=True, slots=True)

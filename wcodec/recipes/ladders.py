@@ -15,11 +15,13 @@ from wcodec.codecs.base import decode_all, stored_size
 from wcodec.codecs.codebook import LARGEST
 from wcodec.codecs.factors.factoring import F32, balanced_svd, spectrum
 from wcodec.codecs.factors.lowrank import encode_factor
+from wcodec.codecs.floats.curvature import Curvature
+from wcodec.codecs.floats.trellis_feedback import whitened
 from wcodec.codecs.lossless import lossless
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import RecipeError
-from wcodec.recipes.base import Importance, Ladder, Method, WithCodec
+from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, curvature_of
 from wcodec.recipes.codebooks import GWK
 from wcodec.recipes.nwc import NWC
 from wcodec.recipes.pruned import Pruned
@@ -40,11 +42,15 @@ PRICE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Some rows of a tensor, which stand for all. scale: elements of the tensor for each of the sample."""
+    """Some elements of a tensor, which stand for all. scale: elements of the tensor for each of the sample.
+
+    comparable: they are in units in which squared errors are what they cost the model, so that those of several tensors add up.
+    """
 
     x: UInts
     spec: Spec
     scale: float
+    comparable: bool = False
 
     @classmethod
     def of(cls, x: UInts, spec: Spec, room: int) -> Sample:
@@ -58,6 +64,15 @@ class Sample:
         starts = [(rows - run) * i // max(-(-count // run) - 1, 1) for i in range(-(-count // run))]
         taken = np.concatenate([x.reshape(rows, cols)[at : at + run, :width] for at in starts])
         return cls(np.ascontiguousarray(taken).reshape(-1), Spec(spec.dtype, taken.shape), spec.count / taken.size)
+
+    @classmethod
+    def whitened(cls, x: UInts, spec: Spec, room: int, curvature: Curvature) -> Sample:
+        """Take elements from everywhere, in units in which errors of all count alike."""
+        matrix = to_float32(x, spec.dtype).reshape(matrix_shape(spec))
+        flat = whitened(matrix, curvature.factor()[1], curvature.of_rows(len(matrix))).reshape(-1)
+        count = max(1, min(room, flat.size) // 128) * 128
+        taken = flat[np.arange(count) * flat.size // count]
+        return cls(taken.view(np.uint32), Spec.of("F32", count // 128, 128), flat.size / count, curvature.outputs is not None)
 
     @property
     def values(self) -> F32:
@@ -127,7 +142,7 @@ class Steps(Sampled):
 
     def measure(self, position: float) -> tuple[float, float]:
         method = self.made(position, None)
-        if self.config["codec"] == "trellis":  # of a sample, code lengths are near enough
+        if isinstance(method, WithCodec) and self.config["codec"] == "trellis":  # of a sample, code lengths are near enough
             method = WithCodec({**method.config, "rounds": 1})
         return self.sample.measure(self.name, method, self.env)
 
@@ -219,19 +234,29 @@ def answers(method: Method) -> bool:
     return bool(_configs(method))
 
 
-def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, room: int) -> Sequence[Ladder]:
+def sample_of(method: Method, name: str, x: UInts, spec: Spec, room: int) -> Sample:
+    """Return a sample of a tensor of about ``room`` elements, in the units in which a method weighs errors."""
+    curvature = curvature_of(getattr(method, "importance", None), name)
+    if curvature is None or not any(config["codec"] == "trellis" for config in _configs(method)):
+        return Sample.of(x, spec, room)
+    return Sample.whitened(x, spec, room, curvature)
+
+
+def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, sample: Sample) -> Sequence[Ladder]:
     """Return what a target chooses from in place of a method; nothing for what is as it is, and for tensors that cannot be approximated.
 
-    room: elements that samples may have.
+    sample: what ``sample_of`` takes of the tensor.
     """
+    importance: Importance | None = getattr(method, "importance", None)
     configs = _configs(method)
     if not configs:
         return ()
-    sample = Sample.of(x, spec, room)
     peak = float(np.abs(to_float32(x, spec.dtype)).max(initial=0))
-    if not 0 < peak < inf or not sample.signal:
+    if not 0 < peak < inf or not 0 < sample.signal < inf:
         return ()
-    importance: Importance | None = getattr(method, "importance", None)
+    if curvature_of(importance, name) is not None:  # errors of codecs that do not weigh them so cannot be compared
+        configs = [config for config in configs if config["codec"] == "trellis"] or configs
+        peak = max(peak, float(np.abs(sample.values).max()))
     found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
     for its in found:
         if isinstance(its, Steps):

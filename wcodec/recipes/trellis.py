@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from wcodec.codecs import Env
-from wcodec.recipes.base import Importance, Method, WithCodec, require
+from wcodec.recipes.base import Importance, Method, require, weighed
 from wcodec.types import Section, Spec, UInts
 
 STATES = (4, 8, 16, 32, 64, 128, 256)
@@ -46,8 +46,9 @@ class Trellis(Method):
         require(self.steps in STEPS, f"trellis: steps is one of {', '.join(STEPS)}")
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        size = {} if self.step is not None else {"relative": RELATIVE}
-        return WithCodec({**size, **self.config}, self.importance).encode(name, x, spec, env)
+        usual = {} if self.step is not None else {"relative": RELATIVE}
+        config = {key: value for key, value in self.config.items() if key != "codec"}
+        return env.codecs["trellis"].encode(x, spec, env, **(usual | config | weighed(self.importance, name, "trellis")))
 
     @property
     def config(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, storage_spec
 from wcodec.codecs.floats.trellis_encoder import LARGEST, PER_POINT, quantise
+from wcodec.codecs.floats.trellis_feedback import quantise_calibrated
 from wcodec.codecs.integers.rans import Rans, wire
 from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.matrix import approximable, matrix_shape
@@ -68,12 +69,15 @@ class Trellis(Codec):
 
     Options: the step, ``step`` or ``relative`` to the root mean square (0.5), between neighbours of the two lattices together; states
     (32): 4 to 256; slope (0.37): squared steps that a bit is worth; steps: ``tensor``, ``rows`` or ``columns``; classes (4) of rows and
-    points (True): used at most, where they pay; tile: (R, C) or "linear"; rounds (2) of estimating code lengths.
+    points (True): used at most, where they pay; tile: (R, C) or "linear"; rounds (2) of estimating code lengths. curvature: what errors
+    of a matrix cost (``Curvature``), by which columns make up for each other's; steps then are in the root of that cost.
     """
 
     name = "trellis"
     params = frozenset({"zero", "step", "wide", "rows", "columns", "points"})
-    options = frozenset({"step", "relative", "states", "slope", "steps", "classes", "points", "tile", "rounds", "importance"})
+    options = frozenset(
+        {"step", "relative", "states", "slope", "steps", "classes", "points", "tile", "rounds", "importance", "curvature"}
+    )
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},
@@ -137,7 +141,8 @@ class Trellis(Codec):
         return found
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
-        return assemble(quantise(approximable(x, spec, self.name), spec, env, options), spec, env)
+        how = quantise if options.get("curvature") is None else quantise_calibrated
+        return assemble(how(approximable(x, spec, self.name), spec, env, options), spec, env)
 
 
 def assemble(its: Quantised, spec: Spec, env: Env) -> Section:

@@ -86,54 +86,55 @@ def quantise(x: F32, spec: Spec, env: Env, options: Mapping[str, Any]) -> Quanti
 
 def settings(x: F32, spec: Spec, options: Mapping[str, Any]) -> Settings:
     """Work out the options that ``Trellis`` describes. Raises EncodeError."""
-    (rows, cols), states, scope = matrix_shape(spec), options.get("states", 32), options.get("steps", "tensor")
-    if states not in STATES:
-        raise EncodeError(f"states is {states}; there are {', '.join(map(str, STATES))}")
-    if "step" in options and "relative" in options:
-        raise EncodeError("step and relative exclude each other")
+    (rows, cols), v, scope = matrix_shape(spec), states_of(options), options.get("steps", "tensor")
     if scope not in SCOPES:
         raise EncodeError(f"steps is {scope!r}; there are: {', '.join(SCOPES)}")
     if not x.size:
         rows, cols, scope = 0, 0, "tensor"
     matrix = x.reshape(rows, cols)
-    energy = _energies(matrix)
-    size = float(np.sqrt(_total(energy) / max(1, x.size)))
-    asked = options["step"] if "step" in options else options.get("relative", 0.5) * (size or 1)
-    if not 2.0**-149 <= asked < 2.0 ** (LARGEST - 1):
-        raise EncodeError(f"a step of {asked:g}")
-    step = np.float32(asked)
+    energy = energies(matrix)
+    size = float(np.sqrt(total(energy) / max(1, x.size)))
+    step = step_of(options, size)
     of_rows = code(np.sqrt(energy / max(1, cols)) / (size or 1)) if scope == "rows" else None
-    of_columns = code(np.sqrt(_energies(matrix.T) / max(1, rows)) / (size or 1)) if scope == "columns" else None
+    of_columns = code(np.sqrt(energies(matrix.T) / max(1, rows)) / (size or 1)) if scope == "columns" else None
     weights = None
     if (importance := options.get("importance")) is not None:
         mean = float(importance.mean(dtype=np.float64))
         weights = (importance / mean).astype(np.float32) if mean > 0 else None
-    v = STATES[states]
     layout = choose_layout(rows, cols, v, options.get("tile"))
     its = Settings(step, v, options.get("slope", SLOPE), layout, of_rows, of_columns, weights)
     its = replace(its, points=options.get("points", True), rounds=options.get("rounds", ROUNDS))
     return replace(its, layout=with_classes(layout, lambda piece: its.scaled(x, piece), energy, options.get("classes", 4)))
 
 
+def states_of(options: Mapping[str, Any]) -> int:
+    """Return v, for 2^v states. Raises EncodeError."""
+    states = options.get("states", 32)
+    if states not in STATES:
+        raise EncodeError(f"states is {states}; there are {', '.join(map(str, STATES))}")
+    return STATES[states]
+
+
+def step_of(options: Mapping[str, Any], size: float) -> np.float32:
+    """Return the step asked for. size: root mean square of the values. Raises EncodeError."""
+    if "step" in options and "relative" in options:
+        raise EncodeError("step and relative exclude each other")
+    asked = options["step"] if "step" in options else options.get("relative", 0.5) * (size or 1)
+    if not 2.0**-149 <= asked < 2.0 ** (LARGEST - 1):
+        raise EncodeError(f"a step of {asked:g}")
+    return np.float32(asked)
+
+
 def encode(x: F32, env: Env, its: Settings) -> Quantised:
     """Quantise as settled. Raises EncodeError."""
-    coder = _Coder(x, env, its)
-    counts, points = coder.first_counts(), np.empty(0, np.int64)
-    sample = coder.sample()
-    for _ in range(its.rounds):
-        moments = Moments.zeros(counts.shape)
-        coder.search(sample, coder.how(choose(counts, env, coder.wide), points), None, moments)
-        counts, points = moments.counts, coder.points(moments)
-    symbols, moments = np.empty(x.size, coder.dtype), Moments.zeros(counts.shape)
-    coder.search(list(its.layout.pieces()), coder.how(choose(counts, env, coder.wide, its.slope, coder.far), points), symbols, moments)
-    model, points = choose(moments.counts, env, coder.wide), coder.points(moments)
-    return Quantised(
-        symbols, coder.zero, its.step, its.v, its.layout.tile, its.rows, its.columns, tuple(points.tolist()), its.layout.classes,
-        model.alphabet(coder.zero, coder.wide),
-    )  # fmt: skip
+    coder = Coder(x, env, its)
+    counts, points = coder.learn()
+    symbols, moments = np.empty(x.size, coder.dtype), coder.moments()
+    coder.search(list(its.layout.pieces()), coder.how(coder.last(counts), points), symbols, moments)
+    return coder.finish(symbols, moments.counts, coder.points(moments))
 
 
-class _Coder:
+class Coder:
     """A tensor while it is encoded: searches pieces of it, and learns from the symbols."""
 
     def __init__(self, x: F32, env: Env, its: Settings) -> None:
@@ -154,8 +155,28 @@ class _Coder:
     def sample(self) -> Sequence[Piece]:
         """Return pieces of columns, evenly spread, of about SAMPLE weights."""
         pieces = list(itertools.chain.from_iterable(piece.narrow() for piece in self.its.layout.pieces()))
-        total = sum(piece.count for piece in pieces)
-        return pieces[:: max(1, total // SAMPLE)]
+        return pieces[:: max(1, sum(piece.count for piece in pieces) // SAMPLE)]
+
+    def learn(self) -> tuple[U64, npt.NDArray[np.int64]]:
+        """Return counts of symbols, and points, as searches of a sample find them."""
+        counts, points, sample = self.first_counts(), np.empty(0, np.int64), self.sample()
+        for _ in range(self.its.rounds):
+            moments = self.moments()
+            self.search(sample, self.how(choose(counts, self.env, self.wide), points), None, moments)
+            counts, points = moments.counts, self.points(moments)
+        return counts, points
+
+    def last(self, counts: U64) -> Model:
+        """Return what the last search goes by, after counts of a sample."""
+        return choose(counts, self.env, self.wide, self.its.slope, self.far)
+
+    def finish(self, symbols: UInts, counts: U64, points: npt.NDArray[np.int64]) -> Quantised:
+        """Return what was decided. counts: of the symbols."""
+        its, model = self.its, choose(counts, self.env, self.wide)
+        return Quantised(
+            symbols, self.zero, its.step, its.v, its.layout.tile, its.rows, its.columns, tuple(points.tolist()), its.layout.classes,
+            model.alphabet(self.zero, self.wide),
+        )  # fmt: skip
 
     def how(self, model: Model, points: npt.NDArray[np.int64]) -> Search:
         """Return what the search minimises."""
@@ -194,8 +215,12 @@ class _Coder:
             moments.counts[:] += found.counts
             moments.sums[:] += found.sums
 
+    def moments(self) -> Moments:
+        """Return moments of no symbols yet."""
+        return Moments.zeros((self.tables, 2 * self.half))
+
     def _group(self, pieces: Sequence[Piece], how: Search, symbols: UInts | None) -> Moments:
-        moments = Moments.zeros((self.tables, 2 * self.half))
+        moments = self.moments()
         for piece in pieces:
             weights = None if self.its.weights is None else np.ascontiguousarray(piece.of(self.its.weights))
             u = np.ascontiguousarray(self.scaled(piece))
@@ -215,8 +240,8 @@ class _Coder:
         shift = np.where(counts > 0, (2 * sums + 256 * counts) // np.maximum(512 * counts, 1), 0)  # in 1/256, rounded
         shift = np.clip(shift, -PER_POINT // 2, PER_POINT // 2)
         gain = counts * (shift / PER_POINT) ** 2
-        total = int(moments.counts.sum())
-        worth = np.flatnonzero((gain > total * 1e-4) & (gain > 64 * self.its.slope))
+        everything = int(moments.counts.sum())
+        worth = np.flatnonzero((gain > everything * 1e-4) & (gain > 64 * self.its.slope))
         last = int(worth[-1]) + 1 if worth.size else 0
         found: npt.NDArray[np.int64] = PER_POINT * np.arange(1, last + 1) + shift[:last]
         return found
@@ -224,26 +249,26 @@ class _Coder:
 
 def total_energy(x: F32) -> float:
     """Return the sum of squares of a flat array in float64, added in one order on every machine."""
-    return _total(_energies(x.reshape(1, -1)))
+    return total(energies(x.reshape(1, -1)))
 
 
-def _energies(x: F32) -> F64:
+def energies(x: F32) -> F64:
     """Return the sum of squares of every row in float64, added in one order on every machine."""
     rows, cols = x.shape
     width = min(64, 1 << max(0, cols - 1).bit_length())
     high = max(1, CHUNK // width)
     found = np.empty(rows)
     for top in range(0, rows, high):
-        total = np.zeros((min(high, rows - top), width))
+        sums = np.zeros((min(high, rows - top), width))
         for left in range(0, cols, width):
             piece = x[top : top + high, left : left + width].astype(np.float64)
-            total[:, : piece.shape[1]] += piece * piece
-        while total.shape[1] > 1:
-            total = total[:, : total.shape[1] // 2] + total[:, total.shape[1] // 2 :]
-        found[top : top + high] = total[:, 0]
+            sums[:, : piece.shape[1]] += piece * piece
+        while sums.shape[1] > 1:
+            sums = sums[:, : sums.shape[1] // 2] + sums[:, sums.shape[1] // 2 :]
+        found[top : top + high] = sums[:, 0]
     return found
 
 
-def _total(energy: F64) -> float:
+def total(energy: F64) -> float:
     """Add up, in one order on every machine."""
     return float(np.cumsum(energy)[-1]) if energy.size else 0.0

@@ -1,0 +1,166 @@
+"""Calibration: statistics of layers, and what encoders make of them."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import wcodec
+from wcodec.backends import get_backend
+from wcodec.calibration.statistics import Layer, Statistics, write
+from wcodec.codecs import CODECS, Env, decode_all
+from wcodec.codecs.base import stored_size
+from wcodec.codecs.floats.curvature import DAMPING, Curvature
+from wcodec.codecs.floats.trellis_feedback import settings
+from wcodec.coding.trellis import factors
+from wcodec.errors import Corrupt, EncodeError, LimitExceeded, RecipeError
+from wcodec.types import Spec
+
+torch = pytest.importorskip("torch")
+ENV = Env(get_backend(), CODECS)
+
+
+def moments(width, seed=0):
+    """Second moments of inputs that depend on each other, as those of layers do."""
+    rng = np.random.default_rng(seed)
+    mixing = rng.standard_normal((width, width)) * np.exp(rng.standard_normal(width)) / width**0.5 + 0.3 * np.eye(width)
+    return (mixing @ mixing.T).astype(np.float32)
+
+
+def encoded(matrix, **options):
+    """Bytes, and the decoded matrix."""
+    spec = Spec.of("F32", *matrix.shape)
+    section = CODECS["trellis"].encode(matrix.reshape(-1).view(np.uint32), spec, ENV, states=8, **options)
+    return stored_size(section), decode_all(section, spec, ENV).view(np.float32).reshape(matrix.shape)
+
+
+@pytest.mark.parametrize("shape", [(200, 192), (64, 300), (1100, 64)])
+def test_feedback(shape):
+    """Outputs are nearer than without feedback, in no more bytes."""
+    matrix = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    inputs = moments(shape[1])
+
+    def cost(found):
+        error = (found - matrix).astype(np.float64)
+        return float(np.einsum("ij,jk,ik->", error, inputs.astype(np.float64), error))
+
+    size, plain = encoded(matrix, relative=0.5, tile=None)
+    for relative in np.geomspace(0.4, 0.8, 12):
+        smaller, fed = encoded(matrix, relative=float(relative), curvature=Curvature(inputs))
+        if smaller <= size:
+            break
+    assert smaller <= size
+    assert cost(fed) < 0.8 * cost(plain)
+
+
+@pytest.mark.parametrize("shape", [(40, 9), (3, 200), (1, 5), (2000, 2)])
+def test_any_shape(shape):
+    """Matrices of few rows or columns have trellises along columns, too."""
+    matrix = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    _, found = encoded(matrix, relative=0.1, curvature=Curvature(moments(shape[1]), np.ones(shape[0], np.float32)))
+    assert np.isfinite(found).all() and np.abs(found - matrix).mean() < 0.3
+
+
+def test_factor():
+    inputs = moments(70)
+    upper, d = Curvature(inputs).factor()
+    assert np.array_equal(np.triu(upper), upper) and np.array_equal(np.diagonal(upper), np.ones(70))
+    damped = inputs + DAMPING * np.diagonal(inputs).mean() * np.eye(70)
+    np.testing.assert_allclose((upper * d) @ upper.T, damped, rtol=1e-4, atol=1e-5)
+    assert (Curvature(np.zeros((3, 3), np.float32)).factor()[1] > 0).all()
+    with pytest.raises(EncodeError):
+        Curvature(-np.eye(3, dtype=np.float32)).factor()
+
+
+def test_water_filling():
+    """Steps are in inverse proportion to the roots of what is left of a column, and of what an output counts."""
+    d, g = np.array([1.0, 4.0, 0.25] * 50), np.array([1.0, 16.0] * 40)
+    matrix = np.random.default_rng(2).standard_normal((80, 150)).astype(np.float32)
+    its = settings(matrix, d, g, {"step": 0.125})
+    steps = np.multiply.outer(factors(its.rows), factors(its.columns)) * its.step
+    np.testing.assert_allclose(steps, 0.125 / np.sqrt(np.multiply.outer(g, d)), rtol=0.05)
+
+
+def test_file(tmp_path):
+    """Triangles come back as matrices, bit for bit, with the weights of outputs."""
+    first, second, outputs = moments(20), moments(27, 1), np.arange(1, 9, dtype=np.float32)
+    layers = {"a": Layer(0, (8, 20)), "b": Layer(0, (5, 20)), "c": Layer(1, (4, 3, 3, 3)), "d": Layer(0, (20, 6), 0)}
+    write(tmp_path / "s", layers, iter([first, second]), {"a": outputs}, {}, False)
+    found = Statistics(tmp_path / "s")
+    assert np.array_equal(found.curvature("a").inputs, first) and np.array_equal(found.curvature("a").outputs, outputs)
+    assert np.array_equal(found.curvature("c").inputs, second) and found.curvature("c").outputs is None
+    assert found.curvature("d") is None and found.curvature("e") is None
+    assert np.array_equal(found["a"].reshape(8, 20), np.multiply.outer(outputs, np.diagonal(first)))
+    assert np.array_equal(found["d"].reshape(20, 6)[:, 3], np.diagonal(first))
+    save_file({"inputs.0": first}, tmp_path / "t")
+    with pytest.raises(Corrupt):
+        Statistics(tmp_path / "t")
+
+
+class Block(torch.nn.Module):
+    """Two layers with one input, one behind them, and a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.out = (torch.nn.Linear(48, 48) for _ in range(3))
+        self.conv = torch.nn.Conv1d(48, 40, 3, padding=1, groups=2)
+
+    def forward(self, x):
+        mixed = self.out(torch.relu_(self.query(x)) * self.key(x))
+        return self.conv(mixed.transpose(1, 2))
+
+
+@pytest.fixture(scope="module")
+def block():
+    torch.manual_seed(0)
+    return Block()
+
+
+def test_gathering(block, tmp_path):
+    """Matrices are those of the inputs; layers that share an input share one."""
+    batches = [torch.randn(2, 7, 48) for _ in range(3)]
+    said = []
+    found = wcodec.calibrate(block, batches, tmp_path / "s", announce=said.append)
+    assert list(found) == ["query.weight", "key.weight", "out.weight", "conv.weight"] and "4 layers with 3 kinds" in said[0]
+    assert [its.inputs for its in found.layers.values()] == [0, 0, 1, 2]
+    rows = torch.cat(batches).reshape(-1, 48)
+    np.testing.assert_allclose(found.curvature("key.weight").inputs, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        hidden = torch.cat([block.out(torch.relu(block.query(x)) * block.key(x)).transpose(1, 2) for x in batches])
+        columns = torch.nn.functional.unfold(hidden[:, :, None], (1, 3), padding=(0, 1)).reshape(6, 2, 72, 7)
+        wanted = torch.einsum("ngip,ngjp->ij", columns, columns) / (6 * 2 * 7)
+    np.testing.assert_allclose(found.curvature("conv.weight").inputs, wanted, rtol=1e-4, atol=1e-5)
+    assert block.training and all(its.requires_grad for its in block.parameters())
+    with pytest.raises(FileExistsError):
+        wcodec.calibrate(block, batches, tmp_path / "s")
+    with pytest.raises(LimitExceeded):
+        wcodec.calibrate(block, batches, tmp_path / "t", limit=1000)
+    with pytest.raises(EncodeError):
+        wcodec.calibrate(block, [], tmp_path / "t")
+
+
+def test_gradients(tmp_path):
+    """The weights of a last layer's outputs, whose squared error matters, are all the number of positions of a batch."""
+    model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
+    found = wcodec.calibrate(model, [torch.randn(5, 16) for _ in range(4)], tmp_path / "s")
+    np.testing.assert_allclose(found.curvature("2.weight").outputs, 5.0)
+    assert wcodec.calibrate(model, [torch.randn(5, 16)], tmp_path / "t", gradients=False).curvature("0.weight").outputs is None
+
+
+@pytest.mark.parametrize("recipe", ["trellis:states=8", "gwk:values=8", "pruned:keep=0.5"])
+def test_encode(block, tmp_path, recipe):
+    """Files are good, and nearer in what the model computes than without calibration."""
+    batches = [torch.randn(2, 30, 48) @ torch.from_numpy(moments(48)) for _ in range(8)]
+    found = wcodec.calibrate(block, batches, tmp_path / "s")
+    save_file({name: its.detach().numpy() for name, its in block.named_parameters()}, tmp_path / "m.safetensors")
+    report = wcodec.encode(tmp_path / "m.safetensors", recipe=recipe, calibration=tmp_path / "s")
+    assert not report.lossless and wcodec.verify(tmp_path / "m.wcodec")
+    with pytest.raises(RecipeError):
+        wcodec.encode(tmp_path / "m.safetensors", recipe=recipe, calibration=found, importance={}, force=True)
+
+
+def test_target(block, tmp_path):
+    """A target holds with calibration, too."""
+    wcodec.calibrate(block, [torch.randn(2, 30, 48) for _ in range(4)], tmp_path / "s")
+    save_file({name: its.detach().numpy() for name, its in block.named_parameters()}, tmp_path / "m.safetensors")
+    report = wcodec.encode(tmp_path / "m.safetensors", bpw=8, calibration=tmp_path / "s")
+    assert report.size * 8 <= 8 * sum(its.numel() for its in block.parameters())

@@ -1,0 +1,298 @@
+"""Gathering statistics: a torch model runs over batches, and hooks on its layers look at what they are given."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from wcodec.calibration.statistics import Layer, Statistics, triangle, write
+from wcodec.errors import EncodeError, LimitExceeded
+
+if TYPE_CHECKING:
+    import torch
+
+F32: TypeAlias = npt.NDArray[np.float32]
+LIMIT = 8 * 10**9
+"""Bytes that statistics may take unless told otherwise."""
+CHUNK = 1 << 24
+"""Elements of unfolded inputs of a convolution that are multiplied at once."""
+
+
+def calibrate(
+    model: torch.nn.Module,
+    batches: Iterable[Any],
+    target: str | Path,
+    *,
+    gradients: bool = True,
+    matters: Callable[[Any], torch.Tensor] | None = None,
+    limit: int = LIMIT,
+    announce: Callable[[str], None] | None = None,
+    force: bool = False,
+) -> Statistics:
+    """Gather what ``encode(calibration=…)`` needs to know of the inputs of a model's linear layers and convolutions, and write it.
+
+    batches: what the model is called with: a mapping of keywords, a tuple, or one tensor. The names are those of the model's parameters.
+    gradients: run backwards, too, to learn how much each output matters; takes the memory of training with one batch.
+    matters: from what the model returns, the tensor whose squared error is to be small; by default the first one, or, where
+    it is called ``logits``, the change of the probabilities that they stand for. limit: bytes that the file may have. announce: is told
+    the size once the first batch has shown which layers share their inputs. force: replace an existing file.
+    Raises EncodeError, LimitExceeded, FileExistsError, OSError.
+    """
+    if Path(target).exists() and not force:
+        raise FileExistsError(f"{target} exists")
+    gathering = _Gathering(model)
+    items = iter(batches)
+    try:
+        first = next(items)
+    except StopIteration:
+        raise EncodeError("there are no batches to calibrate with") from None
+    with _prepared(model, gradients):
+        gathering.look(first)
+        size = gathering.size
+        if announce is not None:
+            announce(gathering.summary)
+        if size > limit:
+            raise LimitExceeded(f"statistics of {size:,} bytes, the limit is {limit:,}")
+        for number, batch in enumerate(chain([first], items)):
+            gathering.add(batch, gradients, matters, number)
+    return gathering.save(target, force)
+
+
+class _Gathering:
+    """Sums over batches. owners: of every layer, the first layer that was given the same inputs."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+        self.modules = {f"{name}.weight" if name else "weight": its for name, its in model.named_modules() if _layer(its) is not None}
+        self.layers: dict[str, Layer] = {}
+        self.owners: dict[str, str] = {}
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.squares: dict[str, torch.Tensor] = {}
+        self.batches = 0
+        self._seen: dict[tuple[Any, ...], tuple[Any, int, str]] = {}
+        if not self.modules:
+            raise EncodeError("the model has no linear layers or convolutions")
+
+    def look(self, batch: Any) -> None:
+        """Find out which layers run, and which share their inputs."""
+
+        def hook(name: str, module: Any, x: torch.Tensor) -> None:
+            self.owners.setdefault(name, self._owner(name, module, x))
+
+        with self._hooked(hook):
+            _call(self.model, batch)
+        numbers = {owner: number for number, owner in enumerate(dict.fromkeys(self.owners.values()))}
+        for name, owner in self.owners.items():
+            layer = _layer(self.modules[name])
+            assert layer is not None, "only layers are hooked"
+            self.layers[name] = Layer(numbers[owner], *layer)
+
+    def add(self, batch: Any, gradients: bool, matters: Callable[[Any], torch.Tensor] | None, seed: int) -> None:
+        """Run the model over a batch and add what it shows. Raises EncodeError."""
+        import torch
+
+        with self._hooked(self._add, self._grown if gradients else None):
+            output = _call(self.model, batch)
+            if gradients:
+                torch.autograd.backward(_probe(output, matters, seed))
+        self.batches += 1
+
+    def save(self, target: str | Path, force: bool) -> Statistics:
+        """Write the file."""
+        outputs = {name: (its / self.batches).float().cpu().numpy() for name, its in self.squares.items() if name in self.layers}
+        write(target, self.layers, self._means(), outputs, {"batches": str(self.batches)}, force)
+        return Statistics(target)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, but for its header."""
+        inputs = {its.inputs: triangle(its.width) for its in self.layers.values()}
+        return 4 * (sum(inputs.values()) + sum(its.height for its in self.layers.values()))
+
+    @property
+    def summary(self) -> str:
+        """What will be gathered, in words."""
+        shared = len(set(self.owners.values()))
+        return f"{len(self.layers)} layers with {shared} kinds of inputs: {self.size:,} bytes of statistics, at most twice that in memory"
+
+    def _means(self) -> Iterator[F32]:
+        for owner in dict.fromkeys(self.owners.values()):
+            yield (self.sums.pop(owner) / self.counts[owner]).cpu().numpy()
+
+    def _owner(self, name: str, module: Any, x: torch.Tensor) -> str:
+        """Return the layer that was first given this very tensor in this run, in the same way."""
+        key = id(x), _geometry(module)
+        known = self._seen.get(key)
+        if known is not None and known[0]() is x and known[1] == x._version:
+            return known[2]
+        self._seen[key] = weakref.ref(x), x._version, name
+        return name
+
+    def _add(self, name: str, module: Any, x: torch.Tensor) -> None:
+        """Add the second moments of a layer's inputs, once for all layers that share them."""
+        import torch
+
+        if name not in self.layers:
+            return
+        owner = self._owner(name, module, x)
+        if self.owners[name] != name:
+            if owner != self.owners[name]:
+                raise EncodeError(f"was given the inputs of {self.owners[name]} in the first batch, and now others", at=name)
+            return
+        with torch.no_grad():
+            for rows in _rows(module, x.detach()):
+                width = rows.shape[1]
+                total = self.sums.setdefault(name, torch.zeros(width, width, dtype=torch.float32, device=rows.device))
+                total.addmm_(rows.T, rows)
+                self.counts[name] = self.counts.get(name, 0) + len(rows)
+
+    def _grown(self, name: str, module: Any, gradient: torch.Tensor) -> None:
+        """Add the squares of the gradients of a layer's outputs."""
+        channel = _channel(module, gradient.dim())
+        found = gradient.detach().float().square().sum([axis for axis in range(gradient.dim()) if axis != channel])
+        self.squares[name] = self.squares[name] + found if name in self.squares else found
+
+    @contextmanager
+    def _hooked(self, before: Callable[..., None], after: Callable[..., None] | None = None) -> Iterator[None]:
+        """Call ``before`` with the inputs of every layer, and ``after`` with the gradients of its outputs."""
+        self._seen.clear()
+        with ExitStack() as stack:
+            for name, module in self.modules.items():
+
+                def given(module: Any, inputs: tuple[Any, ...], name: str = name) -> None:
+                    before(name, module, inputs[0])
+
+                def made(module: Any, inputs: tuple[Any, ...], output: Any, name: str = name) -> Any:
+                    output = output if output.requires_grad else output.requires_grad_().clone()
+                    output.register_hook(lambda gradient: after(name, module, gradient) if after is not None else None)
+                    return output
+
+                stack.callback(module.register_forward_pre_hook(given).remove)
+                if after is not None:
+                    stack.callback(module.register_forward_hook(made).remove)
+            yield
+
+
+@contextmanager
+def _prepared(model: torch.nn.Module, gradients: bool) -> Iterator[None]:
+    """Let a model run as it does in use, without gradients of its parameters; afterwards it is as it was."""
+    import torch
+
+    training = [module for module in model.modules() if module.training]
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        model.eval()
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        with torch.set_grad_enabled(gradients):
+            yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
+def _call(model: Any, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple | list) else model(batch)
+
+
+def _probe(output: Any, matters: Callable[[Any], torch.Tensor] | None, seed: int) -> torch.Tensor:
+    """Return a number whose squared gradients are, on average, the curvature of what matters.
+
+    Of a squared error: the sum with random signs (Hutchinson). Of probabilities: the likelihood of classes drawn by them (Fisher).
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    logits = getattr(output, "logits", None) if matters is None else None
+    if logits is not None:
+        flat = logits.reshape(-1, logits.shape[-1]).float().log_softmax(-1)
+        uniform = torch.rand(len(flat), 1, generator=generator).to(flat.device)
+        drawn = (flat.detach().exp().cumsum(-1) < uniform).sum(-1, keepdim=True).clamp(max=flat.shape[-1] - 1)
+        likelihood: torch.Tensor = flat.gather(-1, drawn).sum()
+        return likelihood
+    found = _first(output) if matters is None else matters(output)
+    signs = torch.randint(0, 2, found.shape, generator=generator).to(found) * 2 - 1
+    number: torch.Tensor = (found * signs).sum()
+    return number
+
+
+def _first(output: Any) -> Any:
+    """Return the first tensor of floats in what a model returned."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return output
+    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
+    for value in values:
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return value
+    raise EncodeError(f"the model returns {type(output).__name__}: say by ``matters`` which tensor of it matters")
+
+
+def _layer(module: Any) -> tuple[tuple[int, ...], int] | None:
+    """Return the shape of a layer's weight and the axis of its inputs; None for what is no such layer."""
+    from torch import nn
+
+    if isinstance(module, nn.Linear) or (isinstance(module, nn.modules.conv._ConvNd) and not module.transposed):
+        return tuple(module.weight.shape), 1
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # of transformers: a linear layer the other way round
+        return tuple(module.weight.shape), 0
+    return None
+
+
+def _geometry(module: Any) -> tuple[Any, ...]:
+    """Return what decides which inputs meet which columns."""
+    from torch import nn
+
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        return ()
+    return module.kernel_size, module.stride, str(module.padding), module.dilation, module.groups, module.padding_mode
+
+
+def _channel(module: Any, dims: int) -> int:
+    """Return the axis of the outputs of a layer."""
+    from torch import nn
+
+    return dims - 1 - len(module.kernel_size) if isinstance(module, nn.modules.conv._ConvNd) else dims - 1
+
+
+def _rows(module: Any, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield what meets the columns of the weight, [positions, columns], in float32; groups one below the other."""
+    from torch import nn
+
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        yield x.reshape(-1, x.shape[-1]).float()
+        return
+    spatial = len(module.kernel_size)
+    x = x.reshape(-1, *x.shape[-1 - spatial :])
+    step = max(1, CHUNK // max(1, x[:1].numel() * int(np.prod(module.kernel_size))))
+    for at in range(0, len(x), step):
+        yield _unfold(module, x[at : at + step].float(), spatial)
+
+
+def _unfold(module: Any, x: torch.Tensor, spatial: int) -> torch.Tensor:
+    from torch.nn import functional
+
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = functional.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+    for axis, (size, stride, dilation) in enumerate(zip(module.kernel_size, module.stride, module.dilation, strict=True)):
+        x = x.unfold(2 + axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
+    x = x.reshape(len(x), module.groups, -1, *x.shape[2:])  # [batch, group, channel, positions…, kernel…]
+    order = (0, 1, *range(3, 3 + spatial), 2, *range(3 + spatial, 3 + 2 * spatial))
+    rows: torch.Tensor = x.permute(order).flatten(2 + spatial).flatten(0, 1 + spatial)
+    return rows
+
+
+__all__ = ["calibrate"]
