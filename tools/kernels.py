@@ -151,7 +151,9 @@ def _amd(made: triton.compiler.CompiledKernel) -> Figures:
         found = re.search(rf"{name}:?\s+(\d+)", text)
         return int(found.group(1)) if found else 0
 
-    inexact = len(re.findall(r"\bf(?:add|sub|mul|div) (?:\w+ )*?(?:fast|contract|afn|arcp|reassoc)\b|call .*@llvm\.(?:fma|fmuladd)\.", llvm))
+    inexact = len(
+        re.findall(r"\bf(?:add|sub|mul|div) (?:\w+ )*?(?:fast|contract|afn|arcp|reassoc)\b|call .*@llvm\.(?:fma|fmuladd)\.", llvm)
+    )
     inexact += int(fact(".amdhsa_float_denorm_mode_32") != 3 or fact(".amdhsa_float_denorm_mode_16_64") != 3)
     if not re.search(r"v_div_|v_sqrt|v_rcp_", text):  # divisions of integers are made of products of floats too
         inexact += sum(bool(re.match(r"v_(pk_)?(fma|mad_f|mac_f)", its)) for its in code)

@@ -75,9 +75,7 @@ class Trellis(Codec):
 
     name = "trellis"
     params = frozenset({"zero", "step", "wide", "rows", "columns", "points"})
-    options = frozenset(
-        {"step", "relative", "states", "slope", "steps", "classes", "points", "tile", "rounds", "importance", "curvature"}
-    )
+    options = frozenset({"step", "relative", "states", "slope", "steps", "classes", "points", "tile", "rounds", "importance", "curvature"})
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},
