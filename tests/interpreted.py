@@ -22,7 +22,7 @@ TRITON = TritonBackend(torch.device("cpu"), ORACLE)
 UNTOUCHED = 0x55
 GUARD = 32
 """Bytes around an array that kernels must leave alone."""
-quick = settings(max_examples=settings().max_examples // 10, deadline=None)
+quick = settings(max_examples=settings().max_examples // 25, deadline=None)
 counts = st.sampled_from([0, 1, 7, 130, TILE.value - 1, TILE.value, TILE.value + 1, 2 * TILE.value + 5])
 seeds = st.integers(0, 2**32)
 

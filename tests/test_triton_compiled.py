@@ -20,7 +20,7 @@ recorded = pytest.mark.skipif(f"Triton {triton.__version__}:" not in TABLE, reas
 def test_figures() -> None:
     assert {target for _, target, *_ in ROWS} == {"sm_80", "sm_90", "sm_100", "gfx942"}
     assert all(int(spills) == 0 for _, _, _, spills, *_ in ROWS)
-    assert all(int(fused) == 0 for *_, fused in ROWS)
+    assert all(int(inexact) == 0 for *_, inexact in ROWS)
     plain = {target: (int(registers), int(loop)) for name, target, registers, _, _, _, loop, _ in ROWS if name == "rans decode, tokens"}
     for target, loop in (("sm_80", 117), ("sm_90", 115)):  # what a kernel for nothing else took
         assert plain[target][0] <= 40 and plain[target][1] <= 1.15 * loop
@@ -28,17 +28,9 @@ def test_figures() -> None:
 
 @recorded
 def test_the_table_is_of_these_kernels() -> None:
-    """Compile the decoders of tokens and of BF16; ``python tools/kernels.py`` writes the table anew."""
-    names = ["rans decode, tokens", "rans decode, joined 16 bits, rest"]
+    """Compile some kernels, and look for the names of all; ``python tools/kernels.py`` writes the table anew."""
+    names = ["rans decode, joined 16 bits, rest", "rans encode, tokens", "quantise"]
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     command = [sys.executable, "tools/kernels.py", "--check", *names]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"these rows are new:\n{done.stdout}{done.stderr[-2000:]}"
-
-
-@recorded
-def test_every_kernel_is_in_the_table() -> None:
-    names = "import tools.kernels as t; print(*(k[0] for k in t.kernels()), sep='\\n')"
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", names], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert set(done.stdout.splitlines()) == {name for name, *_ in ROWS}

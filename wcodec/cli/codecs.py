@@ -14,6 +14,10 @@ from wcodec.cli.text import emit, say, table
 if TYPE_CHECKING:
     from wcodec.recipes.catalogue import CodecEntry
 
+KERNELS = (
+    "triton: kernels for what takes long; torch's own operations copy and fill (raw, const), multiply matrices (lowrank, tensortrain), "
+    "and dequantise trellises that have raw bits or escapes"
+)
 UNPROVED = "No GPU has run this version yet: torch ran on the cpu, Triton in its interpreter. wcodec selftest --device cuda tries yours."
 EXAMPLES = """\b
 Examples:
@@ -43,7 +47,7 @@ def run(
             return emit({"codecs": [entry.to_json() for entry in entries]})
         header = ("codec", "stores", "decodes", "encodes", "since", "decoded by", "encoded by")
         rows = [(its.name, its.summary, *_traits(its), its.since, *map(", ".join, (its.decode_on, its.encode_on))) for its in entries]
-        for line in (*table(header, rows, ()), "", *_why(entries), UNPROVED):
+        for line in (*table(header, rows, ()), "", *_why(entries), KERNELS, UNPROVED):
             say(line)
 
 
@@ -57,6 +61,8 @@ def _where(entry: CodecEntry) -> Iterator[str]:
     """Yield what decodes and encodes, and why devices do not."""
     for does, names, why in (("decoded", entry.decode_on, entry.decode_host), ("encoded", entry.encode_on, entry.encode_host)):
         yield f"{does} by {', '.join(names)}{f'; on the cpu for a device: {why}' if why else ''}"
+    if entry.encode_rare:
+        yield f"encoded on the cpu even for a device: {entry.encode_rare}"
 
 
 def _why(entries: Sequence[CodecEntry]) -> Iterator[str]:
@@ -67,6 +73,7 @@ def _why(entries: Sequence[CodecEntry]) -> Iterator[str]:
             if why := getattr(entry, key):
                 reasons.setdefault(why, []).append(entry.name)
         yield from (f"the cpu {does} for a device {', '.join(names)}: {why}" for why, names in reasons.items())
+    yield from (f"the cpu encodes for a device what is rare in {its.name}: {its.encode_rare}" for its in entries if its.encode_rare)
 
 
 def _traits(entry: CodecEntry) -> tuple[str, str]:

@@ -187,7 +187,7 @@ class Codec(ABC):
     name: on the wire, its spec page and its file. params: those that its page names. since: first minor version.
     exact: decoded bits are fully determined by those of the parts. lossless: encode keeps every bit. max_parts: cap on parts (C-22).
     host: why decoding runs on the cpu even for a device; empty where a device decodes. whole: a device decodes all for any window.
-    host_encode: why encoding does, unless it gives sections that a device encodes.
+    host_encode: why encoding does, unless it gives sections that a device encodes; host_rare: what the cpu encodes even then.
     options: names of the encoder's options; None: the signature of ``encode`` says. examples: options that tests and fixtures exercise.
     """
 
@@ -199,6 +199,7 @@ class Codec(ABC):
     max_parts: ClassVar[int] = MAX_PARTS
     host: ClassVar[str] = ""
     host_encode: ClassVar[str] = "its encoder calculates with numpy"
+    host_rare: ClassVar[str] = ""
     whole: ClassVar[bool] = False
     options: ClassVar[frozenset[str] | None] = None
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)

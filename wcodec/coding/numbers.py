@@ -32,7 +32,10 @@ def to_float32(x: UInts, dtype: DType) -> npt.NDArray[np.float32]:
 
 
 def from_float32(values: npt.NDArray[np.float32], dtype: DType) -> UInts:
-    """Round float32 to storage elements, to nearest even; F64 is widened. NaNs keep their sign and the upper bits of their payload, and become quiet."""
+    """Round float32 to storage elements, to nearest even; F64 is widened.
+
+    NaNs keep their sign and the upper bits of their payload, and become quiet.
+    """
     if dtype.name == "BF16":
         bits = np.ascontiguousarray(values).view(np.uint32)
         rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)

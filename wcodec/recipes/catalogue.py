@@ -54,7 +54,7 @@ class CodecEntry:
     """A codec. exact: decoded bits are determined by the parts. lossless: encoding keeps every bit.
 
     since: the first version of the format. decode_on, encode_on: backends that do it. decode_host, encode_host: why those of devices are
-    not among them.
+    not among them. encode_rare: what the cpu encodes even for a device that encodes.
     """
 
     name: str
@@ -67,6 +67,7 @@ class CodecEntry:
     encode_on: Sequence[str]
     decode_host: str
     encode_host: str
+    encode_rare: str
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -95,9 +96,8 @@ def codec_entry(name: str) -> CodecEntry:
     text = cleandoc(type(codec).__doc__ or "")
     decode_on, encode_on = (CPU if why else CPU + GPU for why in (codec.host, codec.host_encode))
     since = f"{MAJOR}.{codec.since}"
-    return CodecEntry(
-        name, _first(text), _plain(text), codec.exact, codec.lossless, since, decode_on, encode_on, codec.host, codec.host_encode
-    )
+    on = (since, decode_on, encode_on, codec.host, codec.host_encode, codec.host_rare)
+    return CodecEntry(name, _first(text), _plain(text), codec.exact, codec.lossless, *on)
 
 
 def _option(its: Any, kind: type[Method], helps: Mapping[str, str]) -> Option:

@@ -157,12 +157,8 @@ def _settings(call: RansCall) -> Fields:
         found["ENTRIES"] = then.centroids.numel() // then.width
     elif isinstance(then, Dequantise):
         its = then.lattice
-        found |= {
-            "ZERO": its.zero,
-            "SOME_STEPS": its.rows.size > 1,
-            "SOME_FACTORS": its.columns is not None,
-            "MOST_POINTS": its.points.size,
-        }
+        found |= {"ZERO": its.zero, "MOST_POINTS": its.points.size}
+        found |= {"SOME_STEPS": its.rows.size > 1, "SOME_FACTORS": its.columns is not None}
     whole = (order.block or order.cols % 4 == 0) and all(x.data_ptr() % 16 == 0 for x in aligned)
     return found | {"WHOLE": int(whole)}
 

@@ -197,11 +197,8 @@ def epilogue_of(section, kind: tl.constexpr, EPILOGUE: tl.constexpr, REST_BITS: 
             planes += (tl.multiple_of(address(section, PLANE0 + i, tl.uint8), ALIGN),)
         return tl.load(section + BASE).to(tl.uint32), tl.load(section + ZERO) != 0, tl.load(section + PACKED_SIZE), planes
     elif EPILOGUE == VALUES:
-        steps, factors, points = (
-            address(section, STEPS, tl.float32),
-            address(section, FACTORS, tl.float32),
-            address(section, POINTS, tl.float32),
-        )
+        steps, factors = address(section, STEPS, tl.float32), address(section, FACTORS, tl.float32)
+        points = address(section, POINTS, tl.float32)
         some_steps, some_factors = tl.load(section + SOME_STEPS), tl.load(section + SOME_FACTORS)
         zero, most_points = tl.load(section + ZERO).to(tl.int32), tl.load(section + MOST_POINTS).to(tl.int32)
         return steps, some_steps, factors, some_factors, points, most_points, zero

@@ -79,7 +79,10 @@ def trellises(job: Job, device: torch.device) -> torch.Tensor:
 
 
 def send_context(job: Job, sent: Sent) -> Fields:
-    """Add the arrays of a context; return where they will stand. Raises ValueError when they do not cover the window, or no file has them."""
+    """Add the arrays of a context; return where they will stand.
+
+    Raises ValueError when they do not cover the window, or where classes cannot be.
+    """
     context, order = job.context, job.order
     if context.map is None:
         return {}

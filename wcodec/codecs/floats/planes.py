@@ -56,6 +56,7 @@ class PlanesCodec(Codec):
     params = frozenset({"rest", "sign", "patches"})
     options = frozenset({"rest", "sign"})
     host_encode: ClassVar[str] = ""
+    host_rare: ClassVar[str] = "symbols of more than 256 kinds and rest planes that are not noise"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"rest": 7, "sign": 0}, {"rest": 7, "sign": 1}, {"rest": 7, "sign": 2})
 
     def suits(self, spec: Spec) -> bool:

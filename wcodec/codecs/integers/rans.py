@@ -121,6 +121,7 @@ class Rans(Codec):
     name = "rans"
     params = frozenset(PARAMS)
     host_encode = ""
+    host_rare = "U16 and U32, raw bits, contexts and tiles"
     options = frozenset({"precision", "lanes", "block", "tile", "bits", "trellis", "classes", "tables", "alphabet"})
     examples = (
         {},
