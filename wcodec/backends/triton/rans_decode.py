@@ -177,7 +177,7 @@ def _constants(call: RansCall) -> dict[str, Any]:
 
 
 def _variant(name: str, **constants: Any) -> Kernel:
-    usual = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4}
+    usual: dict[str, Any] = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4}
     usual |= {"EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False, "FORMAT": ""}
     return variant(f"rans decode, {name}", kernels.rans_decode_kernel, **usual | constants)
 
