@@ -3,9 +3,10 @@
 The tensors are the matrices of layers 0, 2 and 4 of all-MiniLM-L6-v2 and of layers 3 of Whisper base, as float32. Error: sum of squared
 differences over sum of squares, of all of them together. Bytes: of wcodec the whole file, with names, digests and checksums; of NNCodec the
 whole bitstream; of GGUF and of groups the blocks or codes and scales alone. Every quantiser that has one step has the same for all tensors.
+The bound is that of Gaussian values with each tensor's variance; rows of unequal variance let codecs come nearer to it, or below.
 Clocks count processor time of one thread.
 
-    python tools/plot_rd.py --nncodec-python PYTHON --ggml libggmlq.so    # half an hour; writes tools/results/rd.{json,md,png}
+    python tools/plot_rd.py --nncodec-python PYTHON --ggml libggmlq.so # ten minutes; writes tools/results/rd.{json,md,png}
     python tools/plot_rd.py --only trellis                                # curves whose name has this; others from rd.json
     python tools/plot_rd.py --only none                                   # the table and the picture again
 
@@ -45,7 +46,7 @@ FILES = {
 }
 """File of a model, and which of its matrices count."""
 RATES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
-STATES = (32, 256, 8)
+STATES = (8, 32, 256)
 TRELLIS_STEP, UNIFORM_STEP = 2.06, 3.6
 """Root mean squares that a step has at 0 bits, about."""
 QPS = (-16, -20, -24, -28, -32, -36, -40)

@@ -139,10 +139,10 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
             rate, error = 8 * point["bytes"] / curves.count, 10 * np.log10(point["error"])
             place = rate, rate - curves.bits("Gaussian bound", error)
             axis.annotate(point["setting"], place, textcoords="offset points", xytext=(3, 3), fontsize=7)
-        axis.set(title=f"{model}, {curves.count / 1e6:.1f} M weights", xlabel="bits per weight", xlim=(1, 9), ylim=(-0.2, 1.6))
+        axis.set(title=f"{model}, {curves.count / 1e6:.1f} M weights", xlabel="bits per weight", xlim=(1, 9), ylim=(-0.05, 1.9))
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("bits per weight above the Gaussian bound at its error")
-    axes[0][-1].legend(fontsize=8, loc="upper left")
+    axes[0][0].legend(fontsize=8, loc="upper right", ncols=2)
     figure.tight_layout()
     figure.savefig(path, dpi=90)
 
