@@ -364,9 +364,7 @@ class _Encoding:
             coded.stack = stack.pop_all()
             return coded
 
-    def _encoded(
-        self, name: str, x: Any, spec: Spec, env: Env, data: UInts, digest: bytes, stack: ExitStack
-    ) -> tuple[Encoded, Outcome]:
+    def _encoded(self, name: str, x: Any, spec: Spec, env: Env, data: UInts, digest: bytes, stack: ExitStack) -> tuple[Encoded, Outcome]:
         """Encode a tensor and judge the section, or find both from an earlier attempt."""
         recipe, attempts = self._job.recipe, self._job.attempts
         method = recipe.choose(name, spec).method
