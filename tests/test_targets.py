@@ -28,11 +28,11 @@ def normal(seed, *shapes, dtype=np.float32, tails=None):
     return {f"layers.{i}.weight": (draw(shape) * scale).astype(dtype) for i, (shape, scale) in enumerate(zip(shapes, scales, strict=True))}
 
 
-SQUARE = [(96, 96)] * 3
+SQUARE = [(96, 96)] * 4
 EXTRA = {"norm.weight": np.ones(96, np.float32), "layers.0.bias": np.zeros(96, np.float32), "ids": np.arange(200)}
 TABLE = {"embed_tokens.weight": np.random.default_rng(9).standard_normal((400, 48)).astype(np.float32)}
 MODELS = {
-    "mixed": (normal(0, (64, 128), (128, 64), (96, 96), (10, 300)) | EXTRA | TABLE, 4),
+    "mixed": (normal(0, (64, 128), (256, 64), (96, 96), (10, 300)) | EXTRA | TABLE, 4),
     "half": (normal(1, *SQUARE, dtype=np.float16), 3),
     "bfloat": (normal(2, *SQUARE, dtype=ml_dtypes.bfloat16) | EXTRA, 5),
     "double": (normal(3, *SQUARE, dtype=np.float64), 6),

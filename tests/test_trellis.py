@@ -209,3 +209,16 @@ def test_flushed_subnormals():
             decoded(section, SMALL, make_env("numpy"))
     finally:
         torch.set_flush_denormal(False)
+
+
+@needs_native
+@pytest.mark.parametrize("relative, dtype", [(0.5, "BF16"), (0.2, "F32"), (0.08, "F16"), (0.2, "F64"), (0.01, "BF16")])
+def test_steps_of_a_tensor(relative, dtype):
+    """Enough symbols for native code to make codebooks of lattices: of 64, 128 and 256 entries, and none."""
+    spec = Spec.of(dtype, 128, 384)
+    x = finite(3, spec)
+    for tile in ("linear", None):
+        section = CODECS["trellis"].encode(x, spec, make_env("native"), relative=relative, states=4, tile=tile)
+        want = decoded(section, spec, make_env("numpy"))
+        for _ in each():
+            assert same_bits(decoded(section, spec, make_env("native")), want)
