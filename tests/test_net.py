@@ -85,8 +85,8 @@ def test_order_of_terms(seed):
     rng = np.random.default_rng(seed)
     net = near_the_bound(rng, 500)
     order = rng.permutation(500)
-    first, *middle, last = net.ops
-    other = replace(net, ops=(Linear(first.weights[order], first.bias[order]), *middle, Linear(last.weights[:, order], last.bias)))
+    first, *middle, last, end = net.ops
+    other = replace(net, ops=(Linear(first.weights[order], first.bias[order]), *middle, Linear(last.weights[:, order], last.bias), end))
     x = rng.integers(-127, 128, (2, CHUNK, 9)).astype(np.float32)
     assert np.array_equal(integer.run(net, x, 0), integer.run(other, x, 0))
 

@@ -15,6 +15,7 @@ from wcodec import nets
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.base import stored_size
 from wcodec.codecs.floats.nwc import assemble
+from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import pack
 from wcodec.coding.numbers import LOSSY, to_float32
 from wcodec.errors import EncodeError, LimitExceeded, RecipeError, UnknownCodec
@@ -40,7 +41,7 @@ def sections(draw: st.DrawFn) -> tuple[Spec, Section]:
     most = draw(st.sampled_from([4, 40, 200, 700, 3000]))
     options |= {"trellis": int(b.rng.integers(2, 9))} if draw(st.booleans()) else {}
     options |= {"tile": draw(st.sampled_from([(16, 128), (7, 256), (1024, 128)]))} if draw(st.booleans()) else {}
-    its = decided(b, shape, net, most, **options, bits=0 if most < 256 else 5)
+    its = decided(b, matrix_shape(spec), net, most, **options, bits=0 if most < 256 else 5)
     return spec, assemble(its, spec, make_env(), Resource(Spec.of("U8", net.data.size), raw(net.data)))
 
 
