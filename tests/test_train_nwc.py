@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from battery import ROOT
+from blake3 import blake3
 from safetensors.numpy import save_file
 
 from wcodec.coding import net as nets
@@ -104,9 +107,20 @@ def test_resumes_and_repeats(name, tmp_path):
     assert np.array_equal(nets.pack(whole.model.net.export()), nets.pack(parted.model.net.export()))
 
 
+def test_bundled_net_is_the_recorded_one():
+    record = json.loads((ROOT / "wcodec" / "nets" / "fast.json").read_text())
+    data = (ROOT / "wcodec" / "nets" / "fast.bin").read_bytes()
+    net = nets.parse(np.frombuffer(data, np.uint8))
+    assert record["net"] == {"bytes": len(data), "products": net.products, "blake3": blake3(data).hexdigest()}
+    assert net.levels == len(record["profile"]["levels"]) == len(nwc.PROFILES["fast"].levels)
+    k = np.random.default_rng(0).integers(-50, 50, (9, 16, 3))
+    for level in record["silent"]:
+        assert np.array_equal(nets.run(net, k, level), k << net.shift)
+
+
 def test_other_files_are_no_checkpoints(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"abc")
-    torch.save({"format": 1}, tmp_path / "y.pt")
+    torch.save({"step": 1}, tmp_path / "y.pt")
     for name in ("x.pt", "y.pt"):
         with pytest.raises(EncodeError, match="checkpoint"):
             nwc.Run.resume(tmp_path / name)

@@ -1,8 +1,9 @@
 """Trains a net for the codec nwc and measures it: float training, then integer arithmetic in the loop, export, rate and distortion.
 
-Written below --out: NAME.bin (the integer net, spec/net.md), NAME.json (the profile, data with digests, seeds, digest of the net, points)
-and NAME.pt (the checkpoint: --resume goes on with it, with the same files, and ends as if nothing had interrupted it). --minutes is turned
-into a number of steps by timing the first ones; --steps repeats a run exactly, on as many threads of the same machine. Needs torch.
+Written below --out: NAME.bin (the integer net, spec/net.md), NAME.json (the profile, data with digests, seeds, digest of the net), NAME.md
+(rates and errors) and NAME.pt (the checkpoint: --resume goes on with it, with the same files, and ends as if nothing had interrupted it).
+--minutes is turned into a number of steps by timing the first ones; --steps repeats a run exactly, on as many threads of the same machine.
+Levels of ``fast`` at which the net adds to the error of held-out weights are made to add nothing. Needs torch.
 
     python tools/models.py minilm whisper      # weights of real models
     cd ~/.cache/wcodec-bench
@@ -136,9 +137,9 @@ def main() -> int:
         "silent": silent,
         "versions": {"torch": torch.__version__, "threads": options.threads, "device": options.device},
         "files": [described(path) for path in options.files],
-        "points": [asdict(point) for point in points],
     }
     (options.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (options.out / f"{name}.md").write_text(table(points) + "\n")
     print(table(points))
     return 0
 

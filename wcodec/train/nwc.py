@@ -27,8 +27,6 @@ SHIFT = 6
 """Fraction bits of what a net adds."""
 WHOLE = 127
 RATE = 2e-3
-FORMAT = 1
-"""Of checkpoints."""
 
 Progress = Callable[[int, int, float], None]
 
@@ -246,7 +244,7 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, by a neighbour that takes its place. Raises OSError."""
-        state: dict[str, Any] = {"format": FORMAT, "profile": asdict(self.model.profile), "model": self.model.state_dict()}
+        state: dict[str, Any] = {"profile": asdict(self.model.profile), "model": self.model.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict(), "seed": self.seed, "steps": self.steps, "batch": self.batch, "step": self.step}
         beside = path.with_name(path.name + ".part")
         torch.save(state, beside)
