@@ -104,7 +104,7 @@ def main() -> None:
         lines = [
             f"# Calibration and MiniLM-L6: `{options.recipe}`", "",
             f"`python tools/study_calibration.py`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the float model's;",
-            f"all bytes of files of the 36 matrices count. Calibrated with {len(study.calibration)} texts. Prototype: entropies alone count.", "",
+            f"all bytes of files of the 36 matrices count. Calibrated with {len(study.calibration)} texts.", "",
             "| bits asked | file, bits | calibration | 1 − cosine | prototype | seconds |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for bits in options.bits:
