@@ -119,7 +119,7 @@ def test_gathering(block, tmp_path):
     """Matrices are those of the inputs; layers that share an input share one."""
     batches = [torch.randn(2, 7, 48) for _ in range(3)]
     said = []
-    found = wcodec.calibrate(block, batches, tmp_path / "s", announce=said.append)
+    found = wcodec.calibrate(block, batches, tmp_path / "s", gradients=True, announce=said.append)
     assert list(found) == ["query.weight", "key.weight", "out.weight", "conv.weight"] and "4 layers with 3 kinds" in said[0]
     assert [its.inputs for its in found.layers.values()] == [0, 0, 1, 2]
     rows = torch.cat(batches).reshape(-1, 48)
@@ -141,9 +141,9 @@ def test_gathering(block, tmp_path):
 def test_gradients(tmp_path):
     """The weights of a last layer's outputs, whose squared error matters, are all the number of positions of a batch."""
     model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
-    found = wcodec.calibrate(model, [torch.randn(5, 16) for _ in range(4)], tmp_path / "s")
+    found = wcodec.calibrate(model, [torch.randn(5, 16) for _ in range(4)], tmp_path / "s", gradients=True)
     np.testing.assert_allclose(found.curvature("2.weight").outputs, 5.0)
-    assert wcodec.calibrate(model, [torch.randn(5, 16)], tmp_path / "t", gradients=False).curvature("0.weight").outputs is None
+    assert wcodec.calibrate(model, [torch.randn(5, 16)], tmp_path / "t").curvature("0.weight").outputs is None
 
 
 @pytest.mark.parametrize("recipe", ["trellis:states=8", "gwk:values=8", "pruned:keep=0.5"])

@@ -100,11 +100,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder))
-        inputs, both = study.statistics("inputs", gradients=False), study.statistics("both", matters=embedding)
+        inputs, both = study.statistics("inputs"), study.statistics("both", gradients=True, matters=embedding)
         lines = [
             f"# Calibration and MiniLM-L6: `{options.recipe}`", "",
-            f"`python tools/study_calibration.py`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the float model's; all",
-            f"bytes of files of the 36 matrices count. Calibrated with {len(study.calibration)} texts. Prototype: entropies alone count.", "",
+            f"`python tools/study_calibration.py`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the float model's;",
+            f"all bytes of files of the 36 matrices count. Calibrated with {len(study.calibration)} texts.", "",
             "| bits asked | file, bits | calibration | 1 − cosine | prototype | seconds |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for bits in options.bits:

@@ -21,7 +21,7 @@ def calibrate_folder(
     text: str | Path | None = None,
     tensors: str | Path | None = None,
     context: int = CONTEXT,
-    gradients: bool = True,
+    gradients: bool = False,
     limit: int = LIMIT,
     announce: Callable[[str], None] | None = None,
     force: bool = False,

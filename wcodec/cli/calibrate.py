@@ -30,11 +30,11 @@ def run(
         typer.Option(metavar="FILE.npz", help="What it is called with, by name; the first axis counts samples.", show_default=False),
     ] = None,
     context: Annotated[int, typer.Option(metavar="N", min=1, help="Tokens that it sees at once.")] = 512,
-    no_gradients: Annotated[bool, typer.Option("--no-gradients", help="Run forwards only: less memory, and layers count alike.")] = False,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Run backwards, too, to learn how much each output matters.")] = False,
     limit: Annotated[str, typer.Option(metavar="SIZE", help="Bytes that statistics may take.")] = "8GB",
     force: Force = False,
 ) -> None:
-    """Gather what encode --calibration needs: second moments of what layers are given, and how much their outputs matter.
+    """Gather what encode --calibration needs: second moments of what its layers are given.
 
     Needs the extra wcodec[transformers].
     """
@@ -43,7 +43,7 @@ def run(
         from wcodec.rate.target import size_of
 
         calibrate_folder(
-            folder, out, text=text, tensors=tensors, context=context, gradients=not no_gradients, limit=size_of(limit),
+            folder, out, text=text, tensors=tensors, context=context, gradients=gradients, limit=size_of(limit),
             announce=lambda what: typer.echo(what, err=True), force=force,
         )  # fmt: skip
         say(f"{out}: {human(out.stat().st_size)}")

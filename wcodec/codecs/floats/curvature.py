@@ -15,7 +15,7 @@ F64: TypeAlias = npt.NDArray[np.float64]
 DAMPING = 0.01
 """What is added to the diagonal of the inputs' moments, of its mean: directions that a few samples have not seen."""
 QUIET = 0.25
-"""Share of the mean below which an output's weight is taken to be more: errors as large as it would allow are beyond the quadratic."""
+"""Share of the mean below which an output's weight is taken to be more: in errors as large as it allows, a loss is not quadratic."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
