@@ -275,7 +275,7 @@ def test_unknown_codec_refuses_its_tensor_only(tmp_path):
     spec, x = Spec.of("U8", 5), np.arange(5, dtype=np.uint8)
     with ContainerWriter(tmp_path / "m") as writer:
         writer.add("old", spec, CODECS["raw"].encode(x, spec, make_env()), digest(x))
-        writer.add("new", spec, Section("nwc", {"v": 1}), digest(x))
+        writer.add("new", spec, Section("later", {"v": 1}), digest(x))
         writer.add_alias("alias", 1, True)
     with wcodec.safe_open(tmp_path / "m") as opened:
         assert opened.get_tensor("old").tolist() == [0, 1, 2, 3, 4] and opened.keys() == ["alias", "new", "old"]

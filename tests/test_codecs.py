@@ -242,7 +242,7 @@ def test_dtypes_that_a_codec_does_not_take():
 
 def test_unknown_codecs_depth_and_limits():
     section = CODECS["raw"].encode(VALUES, U8S, make_env())
-    breaks("C-24", Section("nwc"), U8S, UnknownCodec)
+    breaks("C-24", Section("later"), U8S, UnknownCodec)
     for _ in range(7):
         section = Section("concat", {"lengths": [40]}, {"0": section})
     check(section, U8S, make_env(decoded=8 * 40))
