@@ -164,7 +164,7 @@ def _settings(call: RansCall) -> Fields:
 
 
 def _constants(call: RansCall) -> dict[str, Any]:
-    found = {"HELD": held(call.job), "EPILOGUE": kernels.BYTES.value, "BITS": 8 * call.out.element_size()}
+    found: dict[str, Any] = {"HELD": held(call.job), "EPILOGUE": kernels.BYTES.value, "BITS": 8 * call.out.element_size()}
     found |= {"REST_BITS": 0, "SIGN": 0, "IS_PACKED": False, "FORMAT": ""}
     if isinstance(call.then, Join):
         split, packed = call.then.split, call.then.symbols.packed
