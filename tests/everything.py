@@ -16,6 +16,7 @@ from wcodec.codecs.base import exact
 from wcodec.codecs.random.fills import Fill
 from wcodec.coding.tables import Tables
 from wcodec.container.writer import ContainerWriter
+from wcodec.nets import IDENTITY
 from wcodec.types import Ref, Resource, Section, Spec
 
 TOKENS = np.minimum(np.random.default_rng(0).geometric(0.4, 140), 9)
@@ -98,6 +99,7 @@ class Everything:
         for name, dtype, codec, options in (
             ("uniform", "F16", "uniform", {"bits": 4, "per": "group", "group": 3}),
             ("trellis.floats", "BF16", "trellis", {"states": 4, "steps": "rows"}),
+            ("nwc", "F32", "nwc", {"net": IDENTITY, "states": 4}),
             ("sum", "BF16", "sum", {"layers": [{"codec": "uniform", "bits": 2}, None]}),
             ("lowrank", "F32", "lowrank", {"rank": 2}),
             ("tensortrain", "F32", "tensortrain", {"bond": 2, "sites": 2}),
