@@ -10,13 +10,17 @@ import numpy as np
 from wcodec.backends.base import Backend
 from wcodec.backends.numpy.planes import Planes, Symbols
 from wcodec.backends.torch.backend import TorchBackend
+from wcodec.coding.net import Gate, Linear, Net, Requantise, Residual, Save
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
+from wcodec.coding.trellis import Lattice
 from wcodec.coding.uniform import Grid
 from wcodec.types import DTYPES, DType
 
 COUNT = 3000
+WIDE, HIGH = 11, 272
+"""Columns and rows of the latents of a net, of at most COUNT."""
 Put = Callable[[Any], Any]
 Case = Callable[[Any, Put, Any], None]
 
@@ -52,12 +56,28 @@ def _encoded(kind: str) -> tuple[Any, ...]:
     return job, tables.lut(), states, np.append(0, np.cumsum(sizes)).astype(np.uint32), words[:used]
 
 
+def _net(rng: np.random.Generator) -> Net:
+    """Return a net whose sums come close to what float32 holds exactly: products of fewer bits show."""
+
+    def weights(*shape: int) -> Any:
+        return rng.integers(-127, 128, shape).astype(np.int8)
+
+    one, all_of = np.ones(16, np.int32), np.full(1024, 5, np.uint8)
+    many = (Linear(weights(1024, 16), rng.integers(-999, 999, 1024).astype(np.int32)), Requantise(0, 127, all_of))
+    few = (Linear(weights(16, 1024), one), Requantise(32767, 32767, all_of[:16]), Residual(all_of[:16]))
+    return Net(127, 6, 3, (Save(), *many, *few, Gate(weights(3, 16)), Requantise(32767, 32767, all_of[:16]))).check()
+
+
 def cases() -> Iterator[tuple[str, str, Case]]:
     """Yield the name of a verb, the dtype of what it writes, and a call of it."""
     rng = np.random.default_rng(0)
     data, half = rng.integers(0, 256, 4 * COUNT, np.uint8), rng.integers(0, 2**16, COUNT, np.uint16)
     some = np.flatnonzero(data[:COUNT] > 127).astype(np.uint32)
     floats = rng.standard_normal(COUNT).astype(np.float32).view(np.uint32)
+
+    latents = rng.integers(-200, 200, WIDE * HIGH).astype(np.float32).view(np.uint32)
+    scales, net = np.exp2(rng.standard_normal(200)).astype(np.float32), _net(rng)
+    levels = rng.integers(0, net.levels, WIDE).astype(np.uint8)
 
     def token(kind: str) -> Case:
         *head, words = _encoded(kind)
@@ -93,6 +113,9 @@ def cases() -> Iterator[tuple[str, str, Case]]:
         b.fill(out, 1)
         b.add_floats(b.floats(out), b.floats(put(half.astype(np.uint32))))
 
+    def scaled(b: Any, put: Put, out: Any) -> None:
+        b.scale(b.floats(put(floats)), 70, 100, Lattice(0, 0, scales[:40], scales[-100:]), DTYPES["BF16"], out)
+
     for kind in ("none", "classes", "trellis"):
         yield f"rans_decode ({kind})", "u1", token(kind)
     yield "rans_join", "u2", joined
@@ -110,6 +133,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "dequantise", "u2", dequantised
     yield "add_floats", "u4", summed
     yield "add_floats (subnormal)", "u4", tiny
+    yield "run_net", "u4", lambda b, put, out: b.run_net(net, b.floats(put(latents)), WIDE, levels, b.floats(out)[: latents.size])
+    yield "scale", "u2", scaled
     for dtype in ("F16", "BF16"):
         yield "round_floats", "u2", _rounded(floats, DTYPES[dtype])
 

@@ -132,7 +132,8 @@ class Nwc(Codec):
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
         its = self._opened(section, spec, env)
         if not spec.count:  # nothing to run, but something to check
-            return base.decode(section.parts["latents"], its.wire.latents, env, 0, 0, out.view(its.wire.latents.dtype.storage))
+            latents = its.wire.latents
+            return base.decode(section.parts["latents"], latents, env, 0, 0, env.backend.empty(0, latents.dtype.storage))
         for low, high in self._pieces(section, its, env, start, stop):
             with env.borrow(high - low, np.dtype(np.uint32)) as whole:
                 values = env.backend.floats(whole)
@@ -278,6 +279,6 @@ def _trellis_latents(part: Section, w: Wire, env: Env, start: int, stop: int, ou
     if its.alphabet == FUSED and w.latents.dtype.name == "U8" and isinstance(codec, Rans):
         with codec.window(part, w.latents, env, first, last) as found:
             return env.backend.trellis_decode(*found, lattice, dtype, out)
-    with env.borrow(out.size, w.latents.dtype.storage) as symbols:
+    with env.borrow(stop - start, w.latents.dtype.storage) as symbols:
         base.decode(part, w.latents, env, start, stop, symbols)
         return env.backend.trellis_dequantise(its.order.window(first, last), start, symbols, lattice, dtype, out)
