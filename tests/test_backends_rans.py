@@ -17,6 +17,7 @@ from kernels import (
     at_end_of_page,
     at_odd_address,
     cases,
+    damage,
     each,
     encoded,
     make_case,
@@ -55,23 +56,7 @@ def test_rans_verbs(case: Case) -> None:
 @given(cases(), st.integers(0, 2**32))
 @settings(max_examples=250)
 def test_damage(case: Case, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    case.words, case.states = case.words.copy(), case.states.copy()
-    words, states, offsets = case.words, case.states.reshape(-1), case.offsets
-    match rng.integers(6):
-        case 0 if words.size:
-            words[rng.integers(words.size, size=3)] ^= np.uint8(1) << rng.integers(8, size=3).astype(np.uint8)
-        case 1:
-            words[:] = rng.integers(256, size=words.size)
-        case 2 if states.size:
-            states[rng.integers(states.size)] = rng.integers(2**32)
-        case 3 if offsets.size > 1:
-            offsets[1:-1] = np.sort(rng.integers(0, words.size // 2 + 1, offsets.size - 2))
-        case 4:  # the words of every block are one short
-            case.words, case.offsets = words[: max(0, words.size - 2)], np.maximum(offsets, 1) - 1
-            case.offsets = case.offsets.astype(np.uint32)
-        case _:
-            case.job.tables.frequencies[rng.integers(len(case.job.tables.frequencies))] = 0
+    damage(case, seed)
     if sys.platform == "linux":
         case.words = at_end_of_page(case.words)
     expected = outcome(ORACLE, case, np.empty(case.count, np.uint8))

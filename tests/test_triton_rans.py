@@ -14,7 +14,7 @@ import torch
 from battery import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import KINDS, ORACLE, Case, lattice_of, make_case, make_context, outcome
+from kernels import KINDS, ORACLE, Case, damage, lattice_of, make_case, make_context, outcome
 
 from wcodec.api.files import STORAGE
 from wcodec.api.opened import Opened
@@ -102,26 +102,6 @@ def test_decode_every_kind(kind: str, lanes: int, tiled: bool) -> None:
     call = call_of(case, out)
     rans_decode_many([call])
     assert np.array_equal(out.numpy(), tokens) and untouched(whole, case.count) and int(call.status) == 0
-
-
-def damage(case: Case, seed: int) -> None:
-    """Damage words, states, offsets or tables as tests/test_backends_rans.py does."""
-    rng = np.random.default_rng(seed)
-    case.words, case.states = case.words.copy(), case.states.copy()
-    words, states, offsets = case.words, case.states.reshape(-1), case.offsets
-    match rng.integers(6):
-        case 0 if words.size:
-            words[rng.integers(words.size, size=3)] ^= np.uint8(1) << rng.integers(8, size=3).astype(np.uint8)
-        case 1:
-            words[:] = rng.integers(256, size=words.size)
-        case 2 if states.size:
-            states[rng.integers(states.size)] = rng.integers(2**32)
-        case 3 if offsets.size > 1:
-            offsets[1:-1] = np.sort(rng.integers(0, words.size // 2 + 1, offsets.size - 2))
-        case 4:
-            case.words, case.offsets = words[: max(0, words.size - 2)], (np.maximum(offsets, 1) - 1).astype(np.uint32)
-        case _:
-            case.job.tables.frequencies[rng.integers(len(case.job.tables.frequencies))] = 0
 
 
 @given(st.lists(small_cases(), min_size=1, max_size=3), st.integers(0, 2**32))
