@@ -54,9 +54,10 @@ def open_many(setup: Setup, report: Report) -> list[list[str]]:
 
 
 def fresh(code: str, setup: Setup, *arguments: str | Path) -> str:
-    """What a program prints in an interpreter of its own."""
+    """What a program prints in an interpreter of its own, which keeps compiled modules as an installed package does."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=setup.scratch).stdout
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=setup.scratch, env=env).stdout
 
 
 def imports(setup: Setup, report: Report) -> list[list[str]]:
