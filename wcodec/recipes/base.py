@@ -96,10 +96,11 @@ class Ladder(ABC):
 class Method(ABC):
     """One way to encode the tensors that a rule chose. A dataclass: its fields are the options that recipes name.
 
-    name: in recipes. notes: what the report should tell, such as a fallback; filled while encoding.
+    name: in recipes. lossless: it keeps every bit. notes: what the report should tell, such as a fallback; filled while encoding.
     """
 
     name: ClassVar[str]
+    lossless: ClassVar[bool] = False
     notes: list[str]
 
     def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:  # noqa: B027
@@ -154,6 +155,7 @@ class Lossless(Method):
     """Keep every bit."""
 
     name: ClassVar[str] = "lossless"
+    lossless: ClassVar[bool] = True
     notes: list[str] = field(default_factory=list, init=False)
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
@@ -250,7 +252,7 @@ class Recipe:
             return Choice(self.settings[name])
         for rule in self.rules:
             if rule.match(name, spec):
-                why = unsuited(name, spec) if rule.safe else ""
+                why = unsuited(name, spec) if rule.safe and not rule.method.lossless else ""
                 return Choice(LOSSLESS, why) if why else Choice(rule.method)
         return Choice(LOSSLESS)
 
@@ -276,6 +278,8 @@ class Recipe:
             section = choice.method.encode(name, x, spec, env)
         except EncodeError as error:
             return Encoded(lossless(x, spec, env), True, error.message)
+        if choice.method.lossless:
+            return Encoded(section, True)
         if stored_size(section) > WORTH * spec.size:
             plain = lossless(x, spec, env)
             if stored_size(plain) <= stored_size(section):
