@@ -194,18 +194,18 @@ def _decode_quad(x, cursor, bad, lut, words, end, precision, bit, below, tables,
 @triton.jit
 def coding_of(section, block, RAW_KIND: tl.constexpr, ESCAPES: tl.constexpr, ALIGN: tl.constexpr):
     """Read what turns tokens into symbols (spec/codecs/rans.md), and where the escaped ones of every block stand."""
-    if RAW_KIND == SYMBOLS:
-        return ()
-    raw_bits, base = tl.load(section + RAW_BITS).to(tl.uint32), tl.load(section + BASE).to(tl.uint32)
-    mapping = (raw_bits, base, tl.load(section + ZERO_TOKEN) != 0, tl.load(section + SYMBOL_MASK).to(tl.uint32))
-    if RAW_KIND > 0:
-        raw_kind: tl.constexpr = tl.uint16 if RAW_KIND == 16 else tl.uint8
-        mapping += (tl.multiple_of(address(section, RAW, raw_kind), ALIGN),)
-    if ESCAPES:
-        before = address(section, BEFORE, tl.int64) + block
-        begin = tl.load(before)
-        stated = tl.minimum(tl.load(before + 1) - begin, 1 << 30).to(tl.int32)
-        mapping += (tl.load(section + ESCAPE).to(tl.uint32), address(section, OUTLIERS, tl.uint32) + begin, stated)
+    mapping = ()
+    if RAW_KIND != SYMBOLS:
+        raw_bits, base = tl.load(section + RAW_BITS).to(tl.uint32), tl.load(section + BASE).to(tl.uint32)
+        mapping = (raw_bits, base, tl.load(section + ZERO_TOKEN) != 0, tl.load(section + SYMBOL_MASK).to(tl.uint32))
+        if RAW_KIND > 0:
+            raw_kind: tl.constexpr = tl.uint16 if RAW_KIND == 16 else tl.uint8
+            mapping += (tl.multiple_of(address(section, RAW, raw_kind), ALIGN),)
+        if ESCAPES:
+            before = address(section, BEFORE, tl.int64) + block
+            begin = tl.load(before)
+            stated = tl.minimum(tl.load(before + 1) - begin, 1 << 30).to(tl.int32)
+            mapping += (tl.load(section + ESCAPE).to(tl.uint32), address(section, OUTLIERS, tl.uint32) + begin, stated)
     return mapping
 
 
@@ -293,20 +293,20 @@ def _symbols(
     coding, a, b, c, d, valid, seen, bit, below, element, mask, RAW_KIND: tl.constexpr, ESCAPES: tl.constexpr,
 ):  # fmt: skip
     """Turn the tokens of a quad into symbols: base, escapes, raw bits. Returns the escapes seen as well."""
-    token = side_by_side(a, b, c, d)
-    if RAW_KIND == SYMBOLS:
-        return token, seen
-    raw_bits, base, zero_token, symbol_mask = coding[0], coding[1], coding[2], coding[3]
-    k = token >> 1
-    h = tl.where((k == 0) & zero_token, 0, k + base)
-    if ESCAPES:
-        escaped, value, seen = _escaped(coding, a, b, c, d, valid, seen, bit, below)
-        h = tl.where(escaped, value, h)
-    symbol = (h << (raw_bits + 1)) | (token & 1)
-    if RAW_KIND > 0:
-        raw = tl.load(coding[4] + element, mask=mask, other=0).to(tl.uint32)
-        symbol |= (raw & ((tl.full([], 1, tl.uint32) << raw_bits) - 1)) << 1
-    return symbol & symbol_mask, seen
+    symbol = side_by_side(a, b, c, d)
+    if RAW_KIND != SYMBOLS:
+        raw_bits, base, zero_token, symbol_mask = coding[0], coding[1], coding[2], coding[3]
+        k, parity = symbol >> 1, symbol & 1
+        h = tl.where((k == 0) & zero_token, 0, k + base)
+        if ESCAPES:
+            escaped, value, seen = _escaped(coding, a, b, c, d, valid, seen, bit, below)
+            h = tl.where(escaped, value, h)
+        symbol = (h << (raw_bits + 1)) | parity
+        if RAW_KIND > 0:
+            raw = tl.load(coding[4] + element, mask=mask, other=0).to(tl.uint32)
+            symbol |= (raw & ((tl.full([], 1, tl.uint32) << raw_bits) - 1)) << 1
+        symbol &= symbol_mask
+    return symbol, seen
 
 
 @triton.jit
