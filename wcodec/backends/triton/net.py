@@ -17,7 +17,6 @@ from wcodec.backends.triton.launch import Loose, Work, extent, launch, place, po
 from wcodec.backends.triton.rans_sections import Sent
 from wcodec.coding import net as nets
 from wcodec.coding.net import CODES, Gate, Linear, Net, Op, Requantise, Residual
-from wcodec.types import U8
 
 CHUNK = tl.constexpr(nets.CHUNK)
 LINEAR, REQUANTISE, GATE = tl.constexpr(CODES[Linear]), tl.constexpr(CODES[Requantise]), tl.constexpr(CODES[Gate])

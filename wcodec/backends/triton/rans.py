@@ -37,7 +37,7 @@ class TritonRans(TorchEntropy):
 
     def trellis_values_many(self, calls: Sequence[Call]) -> None:
         """Decode, join and dequantise many windows: what ``fused`` has made."""
-        rans_decode_many([_call(call, Dequantise(*call.arguments[6:8], call.arguments[5])) for call in calls])
+        rans_decode_many([_call(call, Dequantise(call.arguments[6], call.arguments[7], call.arguments[5])) for call in calls])
 
     def fused(self, calls: list[Call | Fork]) -> list[Call | Fork]:
         """Put the calls together that decode a trellis whose symbols have raw bits or escapes."""
