@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
@@ -37,7 +38,7 @@ class Runs:
 
     data: torch.Tensor
     block: int
-    counts: U32
+    counts: U32 | npt.NDArray[np.int64]
     shift: int
     value: int
     rule: str
