@@ -13,8 +13,9 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.net import TorchNet
-from wcodec.backends.triton.launch import Loose, Work, extent, launch, place, pointer, variant
+from wcodec.backends.triton.launch import Loose, Work, extent, launch, variant
 from wcodec.backends.triton.rans_sections import Sent
+from wcodec.backends.triton.tile import place, pointer
 from wcodec.coding import net as nets
 from wcodec.coding.net import CODES, Gate, Linear, Net, Op, Requantise, Residual
 

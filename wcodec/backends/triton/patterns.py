@@ -13,25 +13,10 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.masks import TorchMasks
-from wcodec.backends.triton.launch import (
-    TILE,
-    Loose,
-    Work,
-    flag,
-    kind,
-    launch,
-    left,
-    place,
-    pointer,
-    report,
-    slot,
-    tiles,
-    upload,
-    upload_all,
-    variant,
-)
+from wcodec.backends.triton.launch import Loose, Work, kind, launch, slot, tiles, upload, upload_all, variant
 from wcodec.backends.triton.masks import clear, starts_of
 from wcodec.backends.triton.runs import Runs, check_runs
+from wcodec.backends.triton.tile import TILE, flag, left, place, pointer, report, tile
 from wcodec.coding.layouts import Groups
 
 NM_2, GS_3 = flag("NM-2"), flag("GS-3")
@@ -45,10 +30,9 @@ def unrank_kernel(rows, sections, PATTERN: tl.constexpr, ALIGN: tl.constexpr):
 
     Write the kept elements of every pattern as bits. Binomials: C(i, j) at 33 i + j.
     """
-    row, block = place(rows, sections, 12)
-    first = block * TILE
+    row, first, count = tile(rows, sections, 12, 2)
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 2), first)
+    inside = at < count
     rest = tl.load(pointer(row, 1, PATTERN, ALIGN) + first + at, mask=inside, other=0).to(tl.int64)
     groups, inner = tl.load(row + 7), tl.load(row + 8)
     ends = (first + at) // inner % groups == groups - 1
@@ -68,10 +52,9 @@ def unrank_kernel(rows, sections, PATTERN: tl.constexpr, ALIGN: tl.constexpr):
 @triton.jit
 def groups_kernel(rows, sections, ALIGN: tl.constexpr):
     """Section: patterns as bits, out, count, m, groups, length, inner. Lay the groups over the mask."""
-    row, block = place(rows, sections, 8)
-    first = block * TILE
+    row, first, count = tile(rows, sections, 8, 3)
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 3), first)
+    inside = at < count
     m, groups, length, inner = tl.load(row + 4), tl.load(row + 5), tl.load(row + 6), tl.load(row + 7)
     line, along = (first + at) // inner, (first + at) % inner
     outer, position = line // length, line % length

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from wcodec.backends.triton.floats import narrow
-from wcodec.backends.triton.launch import flag, place
+from wcodec.backends.triton.tile import flag, place
 
 (
     PROGRAM, STATES, OFFSETS, WORDS, LUT, PRECISION, OUT, STATUS,

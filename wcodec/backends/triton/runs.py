@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 
 from wcodec.backends.torch.calls import RULES
-from wcodec.backends.triton.launch import TILE, Loose, Work, launch, place, pointer, upload_all, variant
+from wcodec.backends.triton.launch import Loose, Work, launch, upload_all, variant
+from wcodec.backends.triton.tile import TILE, place, pointer
 from wcodec.types import U32
 
 
