@@ -109,14 +109,6 @@ def _pack(x: torch.Tensor, width: int, base: int, out: torch.Tensor) -> Work:
     return Work(tiles(out.numel()), (Loose(x), x.numel(), out, out.numel(), width, base), constants)
 
 
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Compare two arrays of one dtype and size bit for bit."""
-    status = a.new_zeros(1, dtype=torch.int32)
-    size = extent(a, b) * a.element_size()
-    launch(same_kernel, [Work(tiles(size), (a, b, size, Loose(status)))])
-    return not bool(status.item())
-
-
 KERNELS = [
     *(variant(f"unpack {8 * touched - 7} bits", unpack_kernel, BYTES=touched, WORD=word, VALUE=tl.uint16) for touched, word in UNPACKED),
     variant("pack 1 bit", pack_kernel, VALUES=8, WORD=tl.uint32, VALUE=tl.uint8),

@@ -21,7 +21,7 @@ from wcodec.backends.triton.runs import Runs, check_runs
 from wcodec.backends.triton.tile import TILE, flag, left, place, pointer, report, tile
 from wcodec.types import U32, DType
 
-BITMAP_2 = flag("BITMAP-2")
+BITMAP_2, GAPS_3 = flag("BITMAP-2"), flag("GAPS-3")
 
 
 @triton.jit
@@ -61,8 +61,8 @@ def positions_kernel(rows, sections, PACKED: tl.constexpr, ALIGN: tl.constexpr):
 
 @triton.jit
 def gaps_kernel(rows, sections, GAP: tl.constexpr, ALIGN: tl.constexpr):
-    """Section: gaps, their count, gaps before every block, block, end, out, status, flag. A program adds up the gaps of one block."""
-    row, number = place(rows, sections, 9)
+    """Section: gaps, their count, gaps before every block, block, end, out, status. A program adds up the gaps of one block."""
+    row, number = place(rows, sections, 8)
     gaps, out, starts = pointer(row, 1, GAP, 1), pointer(row, 6, tl.uint32, 1), pointer(row, 3, tl.int64, 8) + number
     first, block = tl.load(starts), tl.load(row + 4)
     size = (tl.minimum(tl.load(starts + 1), tl.load(row + 2)) - first).to(tl.int32)
@@ -76,8 +76,7 @@ def gaps_kernel(rows, sections, GAP: tl.constexpr, ALIGN: tl.constexpr):
         bad |= (inside & ((position >= start + block) | (position >= end))).to(tl.int32)
         tl.store(out + first + begin + at, position.to(tl.uint32), mask=inside)
         before += tl.sum(step, axis=0)
-    if tl.max(bad, axis=0) > 0:
-        tl.atomic_or(pointer(row, 7, tl.int32, 4), tl.load(row + 8).to(tl.int32))
+    report(pointer(row, 7, tl.int32, 4), bad, GAPS_3)
 
 
 @triton.jit
@@ -167,7 +166,7 @@ class TritonMasks(TorchMasks):
 
     def _place_gaps_many(self, calls: Sequence[Call]) -> None:
         starts = starts_of([call.arguments[1] for call in calls], self.device)
-        place_gaps([(its, slot(call), *call.arguments) for call, its in zip(calls, starts, strict=True)], "GAPS-3")
+        launch(gaps_kernel, [_gaps(slot(call), its, *call.arguments) for call, its in zip(calls, starts, strict=True)])
 
     def check_counts_many(self, calls: Sequence[Call]) -> None:
         """Check the counts of positions of the blocks of many masks."""
@@ -213,13 +212,9 @@ def starts_of(counts: Sequence[U32], device: torch.device) -> list[Loose]:
     return upload_all([np.concatenate((np.zeros(1, np.int64), np.cumsum(its, dtype=np.int64))) for its in counts], device)
 
 
-def place_gaps(calls: Sequence[tuple[Any, ...]], rule: str) -> None:
-    """Write the positions of gaps, for (gaps before every block, status, gaps, counts, block, end, out) each."""
-    work = []
-    for starts, status, gaps, counts, block, end, out in calls:
-        fields = (Loose(gaps), extent(gaps, out), starts, block, end, Loose(out), status, RULES[rule][0])
-        work.append(Work(counts.size, fields, {"GAP": kind(gaps)}))
-    launch(gaps_kernel, work)
+def _gaps(status: Loose, starts: Loose, gaps: torch.Tensor, counts: U32, block: int, end: int, out: torch.Tensor) -> Work:
+    fields = (Loose(gaps), extent(gaps, out), starts, block, end, Loose(out), status)
+    return Work(counts.size, fields, {"GAP": kind(gaps)})
 
 
 def clear(arrays: Sequence[torch.Tensor]) -> None:
