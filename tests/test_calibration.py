@@ -63,7 +63,7 @@ def test_any_shape(shape, coding):
     """Matrices of few rows or columns have trellises along columns, too."""
     matrix = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
     _, found = encoded(matrix, relative=0.1, curvature=Curvature(moments(shape[1]), np.ones(shape[0], np.float32)), **coding)
-    assert np.isfinite(found).all() and np.abs(found - matrix).mean() < 0.3
+    assert np.isfinite(found).all() and np.abs(found - matrix).mean() < 0.5
 
 
 def test_factor():
