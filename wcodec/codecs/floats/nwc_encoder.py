@@ -17,7 +17,7 @@ import numpy.typing as npt
 from wcodec.codecs.base import Env
 from wcodec.codecs.floats import trellis_encoder
 from wcodec.codecs.floats.trellis_encoder import Settings
-from wcodec.codecs.integers.rans_encoder import order_of
+from wcodec.codecs.integers.rans_encoder import TRELLIS_BLOCK, order_of
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import CHUNK, LATENT, Net
 from wcodec.coding.trellis import Lattice, Quantised, factors
@@ -212,6 +212,8 @@ class Job:
         """Return what was decided, with latents that follow no trellis."""
         low, high = int(k.min(initial=0)), int(k.max(initial=0))
         coding = _coding(self.its.layout.tile, self.its.layout.classes, self.cols) if self.its.layout.classes is not None else {}
+        if k.size >= 4 * TRELLIS_BLOCK:  # longer blocks than usual: fewer of their 100 bytes, and still some to decode at once
+            coding.setdefault("block", TRELLIS_BLOCK)
         kind = np.dtype(np.uint16 if high - low > 255 else np.uint8)
         if kind.itemsize > 1:
             spread = float(np.sqrt(np.square(k, dtype=np.float64).mean()))
