@@ -75,7 +75,7 @@ def encode(
     squared error of a tensor counts where bytes are shared; 1 where a name is missing.
     effort: fast, normal or best, of trellises that name no number of states: 8, 32 or 256.
     importance: of every weight (a checkpoint, or name → array), for methods that weigh errors. calibration: statistics of a model's layers
-    (``wcodec.calibrate``), by which the trellis keeps what layers compute, and other methods weigh errors.
+    (``wcodec.calibrate``), by which trellis and nwc keep what layers compute, and other methods weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
     readback: decode every tensor again and compare before the file is finished.

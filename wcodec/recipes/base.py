@@ -39,12 +39,17 @@ def curvature_of(importance: Importance | None, name: str) -> Curvature | None:
 
 
 def weighed(importance: Importance | None, name: str, codec: str) -> dict[str, Any]:
-    """Return the options by which a codec weighs a tensor's errors: ``curvature`` of the trellis where it is known, or ``importance``."""
-    curvature = curvature_of(importance, name) if codec == "trellis" else None
+    """Return the options by which a codec weighs a tensor's errors: ``curvature`` where it is known and of use, or ``importance``."""
+    curvature = curvature_of(importance, name) if feeds_back(codec) else None
     if curvature is not None:
         return {"curvature": curvature}
     weights = of(importance, name)
     return {} if weights is None else {"importance": weights}
+
+
+def feeds_back(codec: str) -> bool:
+    """Tell whether columns make up for each other's errors where a codec encodes."""
+    return "curvature" in (CODECS[codec].options or ())
 
 
 def of(importance: Importance | None, name: str) -> npt.NDArray[np.float32] | None:

@@ -16,12 +16,12 @@ from wcodec.codecs.codebook import LARGEST
 from wcodec.codecs.factors.factoring import F32, balanced_svd, spectrum
 from wcodec.codecs.factors.lowrank import encode_factor
 from wcodec.codecs.floats.curvature import Curvature
-from wcodec.codecs.floats.trellis_feedback import whitened
+from wcodec.codecs.floats.trellis_feedback import whitened_elements
 from wcodec.codecs.lossless import lossless
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import RecipeError
-from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, curvature_of
+from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, curvature_of, feeds_back
 from wcodec.recipes.codebooks import GWK
 from wcodec.recipes.nwc import NWC
 from wcodec.recipes.pruned import Pruned
@@ -68,8 +68,7 @@ class Sample:
     @classmethod
     def whitened(cls, x: UInts, spec: Spec, room: int, curvature: Curvature) -> Sample:
         """Take elements from everywhere, in units in which errors of all count alike."""
-        matrix = to_float32(x, spec.dtype).reshape(matrix_shape(spec))
-        flat = whitened(matrix, curvature.factor()[1], curvature.of_rows(len(matrix))).reshape(-1)
+        flat = whitened_elements(x, spec, curvature)
         count = max(1, min(room, flat.size) // 128) * 128
         taken = flat[np.arange(count) * flat.size // count]
         return cls(taken.view(np.uint32), Spec.of("F32", count // 128, 128), flat.size / count, curvature.outputs is not None)
@@ -237,7 +236,7 @@ def answers(method: Method) -> bool:
 def sample_of(method: Method, name: str, x: UInts, spec: Spec, room: int) -> Sample:
     """Return a sample of a tensor of about ``room`` elements, in the units in which a method weighs errors."""
     curvature = curvature_of(getattr(method, "importance", None), name)
-    if curvature is None or not any(config["codec"] == "trellis" for config in _configs(method)):
+    if curvature is None or not any(feeds_back(config["codec"]) for config in _configs(method)):
         return Sample.of(x, spec, room)
     return Sample.whitened(x, spec, room, curvature)
 
@@ -255,7 +254,7 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, sample: S
     if not 0 < peak < inf or not 0 < sample.signal < inf:
         return ()
     if curvature_of(importance, name) is not None:  # errors of codecs that do not weigh them so cannot be compared
-        configs = [config for config in configs if config["codec"] == "trellis"] or configs
+        configs = [config for config in configs if feeds_back(config["codec"])] or configs
         peak = max(peak, float(np.abs(sample.values).max()))
     found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
     for its in found:
