@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -311,7 +312,7 @@ def _encode_along(
                     progress(done)
                 for index, row in enumerate(encoding.rows[before:], before):
                     if walk.sequential and row.alias is None and not row.lossless:
-                        walk.replace(row.name, encoding.decoded(index))
+                        walk.replace(row.name, partial(encoding.decoded, index))
         if pace is not None:
             pace.check(sum(writer.size() for writer in writers))
         found = []
