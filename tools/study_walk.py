@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig
 
 RESULTS = Path(__file__).parent / "results" / "walk.md"
-WIDTH, INNER, KEYS, VOCABULARY = 2048, 5632, 256, 128256
+WIDTH, INNER, KEYS, VOCABULARY = 2048, 5632, 256, 32000
 
 
 def make(folder: Path, layers: int) -> int:
@@ -78,7 +78,8 @@ def watched(command: list[str], folder: Path) -> tuple[float, int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--layers", type=int, default=17)
+    parser.add_argument("--layers", type=int, default=22)
+    parser.add_argument("--calibrated", type=int, help="last blocks whose MLPs are trellises, too; to save time, others' are uniform")
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--bits", type=float, default=3.0)
@@ -94,6 +95,8 @@ def main() -> None:
             sys.executable, "-m", "wcodec", "encode", str(model), "--bpw", f"{options.bits:g}", "--effort", "fast", "--calibrate",
             str(folder / "ids.npz"), "--context", str(options.context), "-o", str(folder / "encoded"), "--force", "--json",
         ]  # fmt: skip
+        few = options.calibrated if options.calibrated is not None else options.layers
+        command += [f"-tmodel.layers.{i}.mlp.*=uniform:bits=3" for i in range(options.layers - few)]
         seconds, memory, disk = watched(command, folder)
         encoded = sum(file.stat().st_size for file in (folder / "encoded").glob("*.wcodec"))
         block = WIDTH * (2 * WIDTH + 2 * KEYS + 3 * INNER)
@@ -102,7 +105,8 @@ def main() -> None:
             "# A walk along a model", "",
             f"`python tools/study_walk.py`: `wcodec encode model/ --bpw {options.bits:g} --effort fast --calibrate ids.npz` on a Llama of "
             f"{options.layers} blocks,",
-            f"{count:,} random weights in bfloat16, with {options.tokens} tokens in pieces of {options.context}.", "",
+            f"{count:,} random weights in bfloat16, with {options.tokens} tokens in pieces of {options.context}.",
+            *([f"To save time, the MLPs of all but {few} blocks were `uniform`; all blocks were walked along."] * (few < options.layers)), "",
             "| what | bytes |", "|---|---|",
             f"| the model | {size_of(model):,} |",
             f"| the result ({8 * encoded / count:.4f} bits per weight) | {encoded:,} |",

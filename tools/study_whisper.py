@@ -83,7 +83,7 @@ def main() -> None:
         lines = [
             "# Calibration and Whisper base", "",
             f"`python tools/study_whisper.py`: {len(judged)} recordings, {positions} tokens; calibrated with {len(others)} others",
-            f"in {time.perf_counter() - began:.0f} s. Right tokens are those that the float model heard, as recordings have no transcripts.",
+            f"in {time.perf_counter() - began:.0f} s. Right tokens are what the float model heard: recordings come without transcripts.",
             "All bytes of files of the 96 matrices of the layers count.", "",
             *HEADER,
         ]  # fmt: skip
