@@ -25,31 +25,56 @@ static const uint8_t *raw_bits(const wk_alphabet *a, uint64_t at, uint64_t n, ui
   return room + lead * a->raw_bytes;
 }
 
-/* Put the escaped values of n symbols in their places. */
+/* Processors do not see which rows of a tile come next. */
+static void fetch_raw(const wk_alphabet *a, uint64_t at, uint64_t n) {
+  const uint64_t bits = a->packed ? a->wire->bits : 8 * a->raw_bytes;
+  const uintptr_t from = (uintptr_t)a->wire->raw + at * bits / 8, to = (uintptr_t)a->wire->raw + (at + n) * bits / 8;
+  for (uintptr_t p = from / WK_LINE * WK_LINE; p < to; p += WK_LINE) __builtin_prefetch((const void *)p);
+}
+
+typedef uint8_t sixteen __attribute__((vector_size(16)));
+
+/* Mark the escapes of a line of tokens by bytes of ones. Returns 0 when there are none. */
+WK_INLINE uint64_t find_escapes(const uint8_t *tokens, uint8_t escape, uint64_t *marks) {
+  sixteen its[4];
+  uint64_t any = 0;
+  memcpy(its, tokens, WK_LINE);
+  for (int k = 0; k < 4; k++) its[k] = (sixteen)((its[k] & 0xFE) == escape);
+  memcpy(marks, its, WK_LINE);
+  its[0] = (its[0] | its[1]) | (its[2] | its[3]);
+  for (int k = 0; k < 2; k++) any |= ((const uint64_t *)its)[k];
+  return any;
+}
+
+/* Put the escaped values of n symbols in their places. They are rare: a line of tokens without one is left at once. */
 static void put_escaped(const wk_alphabet *a, wk_stream *s, const uint8_t *tokens, uint64_t n, wk_u16 *out) {
   const uint32_t shift = a->wire->bits + 1, below = (1u << shift) - 1;
-  const uint8_t escape = (uint8_t)a->wire->escape;
   for (uint64_t i = 0; i < n; i += WK_LINE) {
-    const uint64_t end = n - i < WK_LINE ? n : i + WK_LINE;
-    uint8_t any = 0;
-    for (uint64_t j = i; j < end; j++) any |= (tokens[j] & 0xFE) == escape; /* nearly never: no branches */
-    for (uint64_t j = i; any && j < end; j++) {
-      if ((tokens[j] & 0xFE) != escape) continue;
-      uint32_t value = 0;
-      if (s->escaped < s->escaped_end) value = *s->escaped++;
-      else s->bad |= WCODEC_RANS3;
-      (void)value;
-      out[j] = (uint16_t)((value << shift | (out[j] & below)) & a->cut);
-    }
+    uint8_t last[WK_LINE] = {0};
+    uint64_t marks[WK_LINE / 8];
+    const int whole = n - i >= WK_LINE;
+    if (!whole) memcpy(last, tokens + i, n - i);
+    if (!find_escapes(whole ? tokens + i : last, (uint8_t)a->wire->escape, marks)) continue;
+    for (int k = 0; k < WK_LINE / 8; k++)
+      for (uint32_t bit; marks[k]; marks[k] &= ~(0xFFull << bit)) {
+        bit = (uint32_t)__builtin_ctzll(marks[k]);
+        const uint64_t at = i + 8 * (uint64_t)k + bit / 8;
+        if (at >= n) break;
+        uint32_t value = 0;
+        if (s->escaped < s->escaped_end) value = *s->escaped++;
+        else s->bad |= WCODEC_RANS3;
+        out[at] = (uint16_t)((value << shift | (out[at] & below)) & a->cut);
+      }
   }
 }
 
 void wk_widen(const wk_alphabet *a, wk_stream *s, uint64_t at, const uint8_t *tokens, uint64_t rows, uint64_t n, wk_u16 *out) {
   const wk_kernels *kernels = wk_current();
   _Alignas(WK_LINE) uint8_t room[2 * (WK_TURN + 8)];
-  for (uint64_t r = 0; r < rows; r++, at += a->cols) {
-    const uint8_t *raw = a->raw_bytes ? raw_bits(a, at, n, room) : NULL;
-    kernels->symbols(a, tokens + r * n, raw, a->raw_bytes, n, out + r * n);
+  if (!a->raw_bytes) kernels->symbols(a, tokens, NULL, 0, rows * n, out);
+  for (uint64_t r = 0; a->raw_bytes && r < rows; r++, at += a->cols) {
+    kernels->symbols(a, tokens + r * n, raw_bits(a, at, n, room), a->raw_bytes, n, out + r * n);
+    fetch_raw(a, at + rows * a->cols, n);
   }
   if (a->wire->escape < 256) put_escaped(a, s, tokens, rows * n, out);
 }
