@@ -212,7 +212,7 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
   }
   /* What all have goes side by side, in whole groups when some have more. */
   if (k > 1 && shape[0].cols != shape[k - 1].cols) common -= common % (4 * job->lanes);
-  const int whole = vector && !job->block && job->context == WCODEC_TRELLIS && common % WK_GROUP == 0 &&
+  const int whole = vector && !job->block && job->context == WCODEC_TRELLIS && !c->book && common % WK_GROUP == 0 &&
                     common <= WK_TURN && shape[0].cols == shape[k - 1].cols;
   for (uint32_t row = 0, rows; whole && row < shape[0].rows; row += rows) {
     rows = (uint32_t)(WK_TURN / common);
