@@ -69,6 +69,18 @@ def joined(backend, case: Case, book, width: int, out) -> str | None:
 
 
 @needs_native
+@pytest.mark.parametrize("cols", [512, 536])
+def test_indices_of_trellises_in_tiles(cols):
+    """Tiles of whole groups of symbols, which several rows of are decoded at once when nothing is looked up."""
+    rng = np.random.default_rng(4)
+    tokens, book = rng.integers(0, 20, 20 * cols).astype(np.uint8), rng.integers(0, 2**16, 256).astype(np.uint16)
+    case = make_case(Order(tokens.size, cols, 32, tile=(5, 256)), Context("trellis", trellis=3), 11, tokens)
+    for backend in (ORACLE, *each()):
+        out = np.empty(tokens.size, np.uint16)
+        assert joined(backend, case, book, 1, out) is None and same_bits(out, book[tokens])
+
+
+@needs_native
 @given(st.integers(0, 2**32), st.sampled_from((2, 16, 64, 100, 256)), st.sampled_from(("sound", "outside", "damaged")))
 @settings(max_examples=40)
 def test_rans_gather(seed, count, kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,17 +10,20 @@ import pytest
 from battery import BACKENDS, altered, breaks, decoded, make_env, raw, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import ORACLE, Case, cases, each, lattice_of, needs_native, outcome
+from kernels import ORACLE, Case, at_end_of_page, cases, each, lattice_of, make_case, needs_native, outcome
 from strategies import finite, finite_tensors, windows
 
+from wcodec.backends import Backend
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.floats.trellis import assemble
 from wcodec.codecs.integers.rans_encoder import alphabet_of
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.numbers import LOSSY, to_float32
+from wcodec.coding.rans import Context, Order
+from wcodec.coding.tokens import NONE, Alphabet, Beside
 from wcodec.coding.trellis import Lattice, Quantised, code, factors
 from wcodec.errors import BackendUnavailable, Corrupt, EncodeError
-from wcodec.types import DTYPES, Section, Spec
+from wcodec.types import DTYPES, U8, Section, Spec
 
 
 @st.composite
@@ -67,6 +71,68 @@ def test_damage(drawn, seed):
         except Corrupt as error:
             found.add(error.rule)
     assert len(found) == 1
+
+
+def beside_of(rng: np.random.Generator, case: Case, bits: int, escapes: bool) -> Beside:
+    """Anything that may stand beside the tokens of a window; the commonest token may be an escape, or one that nobody uses."""
+    escape = int(rng.choice([case.tokens[0] & 254 if case.count else 0, 100, 122, 0, 254])) if escapes else -1
+    alphabet = Alphabet(bits, int(rng.choice([0, 1, 900, 2**32 - 1])), bool(rng.integers(2)), escape, True)
+    wide, packed = np.uint8 if bits <= 8 else np.uint16, bool(rng.integers(2))
+    raw = rng.integers(0, 1 << 8 * wide().itemsize, case.count).astype(wide) if bits else None
+    if raw is not None and packed:
+        raw = at_end_of_page(ORACLE.pack_bits(raw & wide((1 << bits) - 1), bits, 0))
+    order = case.job.order
+    block, _ = order.places(np.flatnonzero(alphabet.escapes(case.tokens))) if escapes else (NONE, NONE)
+    counts = np.bincount(block, minlength=order.blocks).astype(np.uint32) if escapes else NONE
+    outliers = rng.integers(0, 1 << rng.choice([4, 12, 32]), int(counts.sum())).astype(np.uint32)
+    return Beside(alphabet, int(rng.integers(1, 3)), raw, packed and bits > 0, outliers, counts)
+
+
+def join_outcome(backend: Backend, case: Case, words: U8, beside: Beside, lattice: Lattice, dtype: str) -> str | bytes:
+    its = DTYPES[dtype]
+    out = np.full(case.count + 64, 7, its.storage)
+    try:
+        backend.trellis_join(case.job, case.job.tables.lut(), case.states, case.offsets, words, beside, lattice, its, out[: case.count])
+    except Corrupt as error:
+        return str(error.rule)
+    assert (out[case.count :] == 7).all()
+    return out.tobytes()
+
+
+@needs_native
+@given(symbol_cases(), st.integers(0, 2**32), st.integers(0, 16), st.booleans())
+@settings(max_examples=200)
+def test_trellis_join(drawn, seed, bits, escapes):
+    """Raw bits, packed or not, and escapes: the oracle's values on every instruction set, and its rules for damage."""
+    (case, lattice, dtype), rng = drawn, np.random.default_rng(seed)
+    beside = beside_of(rng, case, bits, escapes)
+    want = join_outcome(ORACLE, case, case.words, beside, lattice, dtype)
+    assert isinstance(want, bytes)
+    for backend in each():
+        assert join_outcome(backend, case, case.words, beside, lattice, dtype) == want
+    counts, words = beside.counts.copy(), case.words.copy()
+    if counts.size > 1 and rng.integers(2):  # too many escapes in a block, too few in another
+        counts[rng.integers(counts.size)] += 1
+        counts[rng.choice(np.flatnonzero(counts))] -= 1
+    elif words.size:
+        words[rng.integers(words.size, size=3)] ^= np.uint8(1) << rng.integers(8, size=3).astype(np.uint8)
+    damaged = replace(beside, counts=counts)
+    assert len({join_outcome(backend, case, words, damaged, lattice, dtype) for backend in (ORACLE, *each())}) == 1
+
+
+@needs_native
+def test_escapes_of_a_block():
+    """One escape more or less than a block's count is RANS-3, whichever block lacks it."""
+    rng, tokens = np.random.default_rng(1), np.full(4096, 6, np.uint8)
+    tokens[[5, 700, 2000, 4095]] = 8, 9, 8, 9
+    case = make_case(Order(4096, 4096, 32, block=1024), Context("trellis", trellis=4), 12, tokens)
+    lattice, alphabet = lattice_of(rng, 4, 1, 4096, 254), Alphabet(2, 3, escape=8, trellis=True)
+    raw = rng.integers(0, 4, 4096).astype(np.uint8)
+    for counts, rule in (([2, 1, 0, 1], None), ([1, 1, 0, 2], "RANS-3"), ([2, 1, 1, 0], "RANS-3"), ([2, 1, 0, 0], "RANS-3")):
+        numbers = np.array(counts, np.uint32)
+        beside = Beside(alphabet, 2, raw, False, np.arange(70, 70 + numbers.sum(), dtype=np.uint32), numbers)
+        found = {join_outcome(backend, case, case.words, beside, lattice, "F32") for backend in (ORACLE, *each())}
+        assert len(found) == 1 and isinstance(one := found.pop(), str) == (rule is not None) and (rule is None or one == rule)
 
 
 @needs_native

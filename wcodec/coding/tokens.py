@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -72,6 +72,25 @@ class Alphabet:
         if self.trellis:
             value |= tokens.astype(np.uint64) & np.uint64(1)
         out[:] = value.astype(out.dtype)
+
+
+NONE: U32 = np.empty(0, np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the tokens of a window stand for, and what stands beside them: raw bits and escaped values.
+
+    bytes: of a value, 1 or 2. raw: raw bits in the order of elements, as integers, or as bytes without gaps when ``packed``.
+    outliers: escaped values, block after block, by position in a block. counts: of every block.
+    """
+
+    alphabet: Alphabet
+    bytes: int
+    raw: UInts | None = None
+    packed: bool = False
+    outliers: U32 = field(default_factory=NONE.copy)
+    counts: U32 = field(default_factory=NONE.copy)
 
 
 def fit(counts: U64, trellis: bool = False) -> tuple[int, bool, int]:

@@ -17,10 +17,14 @@ void wk_unpack_avx2(const uint8_t *data, uint32_t width, uint64_t n, uint8_t *ou
   const __m256i factors = _mm256_load_si256((const __m256i *)(const void *)factor);
   const __m256i mask = _mm256_set1_epi16((short)((1 << width) - 1));
   const uint64_t size = (n * width + 7) / 8;
+  uint8_t tail[48] = {0}; /* 32 of the last values, at most 28 bytes, where loads may go on */
   uint64_t i = 0, at = 0;
-  for (; at + 2 * width + 16 <= size; i += 32, at += 4 * width) {
-    const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(data + at));
-    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(data + at + 2 * width));
+  for (; i + 32 <= n; i += 32, at += 4 * width) {
+    const int inside = at + 2 * width + 16 <= size;
+    if (!inside) memcpy(tail, data + at, 4 * width);
+    const uint8_t *from = inside ? data + at : tail;
+    const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)from);
+    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(from + 2 * width));
     __m256i low = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(a), orders);
     __m256i high = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(b), orders);
     low = _mm256_and_si256(_mm256_srli_epi16(_mm256_mullo_epi16(low, factors), 8), mask);

@@ -87,6 +87,7 @@ typedef struct {
   const uint32_t *first; /* where in the look-up the tables of every group begin (trellis) */
   int number;           /* of those decoded together */
   int bad;              /* rules broken so far */
+  const wk_u32 *escaped, *escaped_end; /* values of the next escaped symbols of a trellis */
   uint8_t tail[2 * WK_READ];
 } wk_stream;
 
@@ -154,10 +155,11 @@ typedef struct wk_lattice {
   uint8_t entries[256 * 8];
 } wk_lattice;
 
-/* Symbols of one byte, and z0 of each: [rows][n]. stride: bytes from row to row of out. past: store past the caches, where
- * rows of out are aligned to WK_LINE. */
+/* Symbols of `bytes` bytes (1 or 2), and z0 of each: [rows][n]. stride: bytes from row to row of out. past: store past the
+ * caches, where rows of out are aligned to WK_LINE. */
 typedef struct {
   const uint8_t *symbols, *z0;
+  uint32_t bytes;
   uint64_t rows, n, stride;
   int past;
   uint8_t *out;
@@ -169,13 +171,25 @@ void wk_open_lattice(wk_lattice *l, const wcodec_lattice *lattice, const wcodec_
  * tables has few tokens. */
 void wk_open_entries(wk_lattice *l, const uint32_t *lut, uint64_t count);
 
-/* Write what n symbols of `bytes` bytes stand for, the first one being in a row of the window and a column of the matrix;
- * z0: of each. In the float mode that wk_exact_mode sets. */
-void wk_dequantise(const wk_lattice *l, uint64_t row, uint64_t column, const void *symbols, uint32_t bytes,
-                   const uint8_t *z0, uint64_t n, int past, uint8_t *out);
+/* Write what symbols stand for, the first one being in a row of the window and a column of the matrix: in several rows, or on to
+ * the next ones where the piece has one. In the float mode that wk_exact_mode sets. */
+void wk_dequantise(const wk_lattice *l, uint64_t row, uint64_t column, const wk_piece *piece);
 
-/* The same for several rows that begin in a column. */
-void wk_dequantise_piece(const wk_lattice *l, uint64_t row, uint64_t column, const wk_piece *piece);
+/* What tokens stand for, as numbers of 16 bits: ((token / 2 + base) & ~(zero where token < 2)) * factor + (raw & mask) * 2 + token
+ * mod 2, cut off. packed: raw has no gaps. */
+typedef struct {
+  const wcodec_symbols *wire;
+  uint64_t cols;
+  uint32_t raw_bytes;
+  int packed;
+  uint16_t base, zero, factor, mask, cut;
+} wk_alphabet;
+
+void wk_open_alphabet(wk_alphabet *a, const wcodec_symbols *symbols, const wcodec_job *job);
+
+/* Turn [rows][n] tokens, at most WK_TURN of them, into symbols of two bytes, those of the first row being elements `at` ... of the
+ * window. Escaped values are those of the stream, which is marked bad when it has too few. */
+void wk_widen(const wk_alphabet *a, wk_stream *s, uint64_t at, const uint8_t *tokens, uint64_t rows, uint64_t n, wk_u16 *out);
 
 WK_INLINE uint32_t wk_float_size(uint32_t kind) { return kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2; }
 
@@ -290,9 +304,11 @@ typedef struct {
   /* Elements start ... of a stream: floats, or mask bytes, whose sum is returned. */
   uint64_t (*philox)(const wk_philox *p, uint64_t start, uint64_t count, void *out);
   const wk_floats *floats;
-  /* Values of n symbols of one byte and of a row, rounded to l->kind. Returns how many of them it has written. NULL: none. */
-  uint64_t (*dequantise)(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                         const wk_f32 *columns, int past, void *out);
+  /* Symbols that n tokens of a row stand for, as a says; raw: numbers of raw_bytes bytes, 0: none. */
+  void (*symbols)(const wk_alphabet *a, const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t n, wk_u16 *out);
+  /* Values of a piece's symbols, rounded to l->kind. steps: those of its rows, or one where l->each is 0; columns: factors of its
+   * columns, NULL: none. Returns how many columns it has written. NULL: none. */
+  uint64_t (*dequantise)(const wk_lattice *l, const wk_piece *piece, const wk_f32 *steps, const wk_f32 *columns);
   /* Entries 2 * (symbol - least) + z0 of a codebook of at most 256. NULL: none. */
   void (*look_up_lattice)(const wk_book *book, uint32_t least, const wk_piece *piece);
   const wk_search *search; /* by v */
@@ -322,6 +338,12 @@ void wk_bytes_scalar(const uint8_t *mask, uint64_t from, uint64_t count, uint32_
   void wk_tokens_##isa(const void *, uint32_t, uint64_t, uint32_t, uint8_t *, uint32_t *);     \
   void wk_join_##isa(const wcodec_split *, const void *, uint32_t, const uint8_t *const *, uint64_t, int, void *);
 
+#define WK_TRELLIS(isa)                                                                                                    \
+  void wk_symbols_##isa(const wk_alphabet *a, const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t n,      \
+                        wk_u16 *out);                                                                                      \
+  uint64_t wk_dequantise_##isa(const wk_lattice *l, const wk_piece *piece, const wk_f32 *steps, const wk_f32 *columns);
+
+void wk_symbols_scalar(const wk_alphabet *a, const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t n, wk_u16 *out);
 WK_PLANES(scalar)
 void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 uint64_t wk_philox_scalar(const wk_philox *p, uint64_t start, uint64_t count, void *out);
@@ -341,10 +363,8 @@ void wk_bytes_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
-uint64_t wk_dequantise_avx2(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                            const wk_f32 *columns, int past, void *out);
-uint64_t wk_dequantise_avx512(const wk_lattice *l, const uint8_t *symbols, const uint8_t *z0, uint64_t n, float step,
-                              const wk_f32 *columns, int past, void *out);
+WK_TRELLIS(avx2)
+WK_TRELLIS(avx512)
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 void wk_encode_avx512(wk_writer *w, int k, const wk_coder *c, uint64_t groups);
 uint64_t wk_take_apart_vbmi(const wcodec_split *split, const void *x, uint64_t count, uint8_t *token,

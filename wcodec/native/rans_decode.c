@@ -19,6 +19,7 @@ typedef struct {
   const wcodec_split *split;
   const wk_book *book;
   const wk_lattice *lattice;
+  const wk_alphabet *alphabet; /* with a lattice; NULL: tokens are symbols */
   const uint8_t *const *rest;
   int past; /* outputs go past the caches */
 } call;
@@ -56,6 +57,12 @@ static void begin(const call *c, uint64_t block, wk_stream *s) {
   s->limit = after >= WK_READ                                 ? s->end
              : s->end - s->at >= (ptrdiff_t)(WK_READ - after) ? s->end - (WK_READ - after)
                                                               : NULL;
+  s->escaped = s->escaped_end = NULL;
+  if (c->alphabet && c->alphabet->wire->escape < 256) {
+    const wk_u32 *number = (const wk_u32 *)c->alphabet->wire->first + block;
+    s->escaped = (const wk_u32 *)c->alphabet->wire->outliers + number[0];
+    s->escaped_end = (const wk_u32 *)c->alphabet->wire->outliers + number[1];
+  }
 }
 
 /* Join n tokens from element `at` of the window on. */
@@ -86,21 +93,31 @@ static uint32_t look_up(const call *c, uint64_t at, const uint8_t *tokens, uint6
   return left;
 }
 
-/* Dequantise `rows` rows of n symbols each, from element `at` of the window on. */
-static void dequantise(const call *c, uint64_t at, uint64_t row, uint64_t column, const uint8_t *tokens, const uint8_t *tables,
-                       uint64_t rows, uint64_t n) {
-  const uint32_t bytes = wk_float_size(c->lattice->kind);
-  const wk_piece piece = {tokens, tables, rows, n, c->job->cols * bytes, c->past, c->out + at * bytes};
-  wk_dequantise_piece(c->lattice, row, column, &piece);
+/* Dequantise the symbols of `rows` rows of n tokens each, at most WK_TURN, from element `at` of the window on. */
+static void dequantise(const call *c, wk_stream *s, uint64_t at, const uint8_t *tokens, const uint8_t *tables, uint64_t rows,
+                       uint64_t n) {
+  const uint64_t cols = c->job->cols, bytes = wk_float_size(c->lattice->kind), place = c->job->start % cols + at;
+  wk_u16 wide[WK_TURN];
+  if (c->alphabet) wk_widen(c->alphabet, s, at, tokens, rows, n, wide);
+  const wk_piece piece = {
+      .symbols = c->alphabet ? (const uint8_t *)wide : tokens,
+      .z0 = tables,
+      .bytes = c->alphabet ? 2 : 1,
+      .rows = rows,
+      .n = n,
+      .stride = cols * bytes,
+      .past = c->past,
+      .out = c->out + at * bytes,
+  };
+  wk_dequantise(c->lattice, place / cols, place % cols, &piece);
 }
 
 /* Turn n tokens of a row into elements from `at` of the window on; tables: z0 of each, with a trellis. */
-static void finish(const call *c, uint64_t at, uint64_t row, uint64_t column, const uint8_t *tokens, const uint8_t *tables,
-                   uint64_t n) {
+static void finish(const call *c, wk_stream *s, uint64_t at, const uint8_t *tokens, const uint8_t *tables, uint64_t n) {
   if (c->split)
     join(c, at, tokens, n);
   else if (c->lattice)
-    dequantise(c, at, row, column, tokens, tables, 1, n);
+    dequantise(c, s, at, tokens, tables, 1, n);
   else
     memcpy(c->out + at, tokens, n);
 }
@@ -145,8 +162,7 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
         held[i] = look_up(c, at - held[i], tokens[i] + WK_LINE - held[i], n + held[i], col + n == last);
         memcpy(tokens[i] + WK_LINE - held[i], tokens[i] + WK_LINE + n - held[i], held[i]);
       } else {
-        const uint64_t cols = c->lattice ? job->cols : 1, place = job->start % cols + at;
-        finish(c, at, place / cols, place % cols, tokens[i] + WK_LINE, tables[i], n);
+        finish(c, &s[i], at, tokens[i] + WK_LINE, tables[i], n);
       }
     }
   }
@@ -170,13 +186,12 @@ static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, in
   }
   c->kernels->decode(s, k, &c->model, (uint64_t)rows * across);
   for (int i = 0; i < k; i++) {
-    const uint64_t at = element[i] + row * c->job->cols, top = at / c->job->cols, column = at % c->job->cols;
+    const uint64_t at = element[i] + row * c->job->cols;
     if (c->lattice) {
-      dequantise(c, at, top, column, tokens[i], tables[i], rows, cols);
+      dequantise(c, &s[i], at, tokens[i], tables[i], rows, cols);
       continue;
     }
-    for (uint32_t r = 0; r < rows; r++)
-      finish(c, at + r * c->job->cols, top + r, column, tokens[i] + r * cols, tables[i] + r * cols, cols);
+    for (uint32_t r = 0; r < rows; r++) finish(c, &s[i], at + r * c->job->cols, tokens[i] + r * cols, tables[i] + r * cols, cols);
   }
 }
 
@@ -197,7 +212,7 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
   }
   /* What all have goes side by side, in whole groups when some have more. */
   if (k > 1 && shape[0].cols != shape[k - 1].cols) common -= common % (4 * job->lanes);
-  const int whole = vector && !job->block && job->context == WCODEC_TRELLIS && common % WK_GROUP == 0 &&
+  const int whole = vector && !job->block && job->context == WCODEC_TRELLIS && !c->book && common % WK_GROUP == 0 &&
                     common <= WK_TURN && shape[0].cols == shape[k - 1].cols;
   for (uint32_t row = 0, rows; whole && row < shape[0].rows; row += rows) {
     rows = (uint32_t)(WK_TURN / common);
@@ -213,6 +228,7 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
     int bad = s[i].at != s[i].end;
     for (uint32_t lane = 0; lane < job->lanes; lane++) bad |= s[i].x[lane] != WK_LOW;
     found[i] = s[i].bad | (bad ? WCODEC_E6 : 0);
+    if (s[i].escaped != s[i].escaped_end) found[i] |= WCODEC_RANS3;
   }
 }
 
@@ -300,14 +316,20 @@ int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, const uint32_
 }
 
 int wcodec_trellis_decode(const wcodec_job *job, const uint32_t *lut, const uint32_t *states, const uint32_t *offsets,
-                          const uint8_t *words, uint64_t n_words, uint8_t *scratch, const wcodec_lattice *lattice,
-                          void *out) {
+                          const uint8_t *words, uint64_t n_words, uint8_t *scratch, const wcodec_symbols *symbols,
+                          const wcodec_lattice *lattice, void *out) {
   call c = make_call(job, lut, states, offsets, words, n_words, scratch);
   wk_lattice its;
+  wk_alphabet alphabet;
   wk_open_lattice(&its, lattice, job);
   c.lattice = &its;
   const uint64_t mode = wk_exact_mode();
-  if (job->count >= WK_MANY) wk_open_entries(&its, lut, (uint64_t)job->tables << job->precision);
+  if (symbols) {
+    wk_open_alphabet(&alphabet, symbols, job);
+    c.alphabet = &alphabet;
+  } else if (job->count >= WK_MANY) {
+    wk_open_entries(&its, lut, (uint64_t)job->tables << job->precision);
+  }
   const int rules = decode_to(&c, wk_float_size(its.kind), out);
   wk_restore_mode(mode);
   return rules;

@@ -23,35 +23,26 @@ void wk_open_lattice(wk_lattice *l, const wcodec_lattice *lattice, const wcodec_
   }
 }
 
-/* Symbols of one row, or of several with one step. */
-static void dequantise_run(const wk_lattice *l, const uint8_t *symbols, uint32_t bytes, const uint8_t *z0, uint64_t n,
-                           float step, const wk_f32 *columns, int past, uint8_t *out) {
+/* Rows of a piece that ends with the matrix's columns or before, from column `done` of the piece on. */
+static void dequantise_rest(const wk_lattice *l, const wk_piece *p, const wk_f32 *steps, const wk_f32 *columns, uint64_t done) {
   const wk_kernels *kernels = wk_current();
   const uint32_t size = wk_float_size(l->kind);
-  wk_f32 piece[PIECE];
-  for (uint64_t done = bytes == 1 && kernels->dequantise ? kernels->dequantise(l, symbols, z0, n, step, columns, past, out) : 0;
-       done < n;) {
-    const uint64_t here = n - done < PIECE ? n - done : PIECE;
-    wk_f32 *values = l->kind == WCODEC_F32 ? (wk_f32 *)(void *)(out + done * 4) : piece;
-    kernels->floats->lattice(l, symbols + done * bytes, bytes, z0 + done, here, step, columns ? columns + done : NULL,
-                             values);
-    if (l->kind != WCODEC_F32) kernels->floats->round(piece, here, l->kind, out + done * size);
-    done += here;
-  }
+  wk_f32 room[PIECE];
+  for (uint64_t r = 0; r < p->rows; r++)
+    for (uint64_t i = done, n; i < p->n; i += n) {
+      uint8_t *out = p->out + r * p->stride + i * size;
+      wk_f32 *values = l->kind == WCODEC_F32 ? (wk_f32 *)(void *)out : room;
+      n = p->n - i < PIECE ? p->n - i : PIECE;
+      kernels->floats->lattice(l, p->symbols + (r * p->n + i) * p->bytes, p->bytes, p->z0 + r * p->n + i, n,
+                               steps[l->each ? r : 0], columns ? columns + i : NULL, values);
+      if (l->kind != WCODEC_F32) kernels->floats->round(room, n, l->kind, out);
+    }
 }
 
-void wk_dequantise(const wk_lattice *l, uint64_t row, uint64_t column, const void *symbols, uint32_t bytes,
-                   const uint8_t *z0, uint64_t n, int past, uint8_t *out) {
-  if (!l->each && !l->columns) {
-    dequantise_run(l, (const uint8_t *)symbols, bytes, z0, n, l->rows[0], NULL, past, out);
-    return;
-  }
-  for (uint64_t done = 0; done < n; row++, column = 0) {
-    const uint64_t here = n - done < l->cols - column ? n - done : l->cols - column;
-    dequantise_run(l, (const uint8_t *)symbols + done * bytes, bytes, z0 + done, here, l->rows[l->each ? row : 0],
-                   l->columns ? l->columns + column : NULL, past, out + done * wk_float_size(l->kind));
-    done += here;
-  }
+static void dequantise_rows(const wk_lattice *l, const wk_piece *p, const wk_f32 *steps, const wk_f32 *columns) {
+  const wk_kernels *kernels = wk_current();
+  const uint64_t done = kernels->dequantise ? kernels->dequantise(l, p, steps, columns) : 0;
+  if (done < p->n) dequantise_rest(l, p, steps, columns, done);
 }
 
 void wk_open_entries(wk_lattice *l, const uint32_t *lut, uint64_t count) {
@@ -66,18 +57,27 @@ void wk_open_entries(wk_lattice *l, const uint32_t *lut, uint64_t count) {
   uint8_t symbols[256], z0[256];
   const uint32_t n = 2 * (high - low + 1);
   for (uint32_t i = 0; i < n; i++) symbols[i] = (uint8_t)(low + i / 2), z0[i] = i & 1;
-  dequantise_run(l, symbols, 1, z0, n, l->rows[0], NULL, 0, l->entries);
+  const wk_piece all = {symbols, z0, 1, 1, n, 0, 0, l->entries};
+  dequantise_rows(l, &all, l->rows, NULL);
   wk_open_book(&l->book, l->entries, n, wk_float_size(l->kind));
   l->least = low;
 }
 
-void wk_dequantise_piece(const wk_lattice *l, uint64_t row, uint64_t column, const wk_piece *p) {
-  if (l->book.count) {
+void wk_dequantise(const wk_lattice *l, uint64_t row, uint64_t column, const wk_piece *p) {
+  if (l->book.count && p->bytes == 1) {
     wk_current()->look_up_lattice(&l->book, l->least, p);
     return;
   }
-  for (uint64_t r = 0; r < p->rows; r++)
-    wk_dequantise(l, row + r, column, p->symbols + r * p->n, 1, p->z0 + r * p->n, p->n, p->past, p->out + r * p->stride);
+  if (p->rows > 1 || column + p->n <= l->cols || !(l->each || l->columns)) {
+    dequantise_rows(l, p, l->rows + (l->each ? row : 0), l->columns ? l->columns + column : NULL);
+    return;
+  }
+  wk_piece part = *p;
+  for (uint64_t left = p->n; left; left -= part.n, row++, column = 0) {
+    part.n = left < l->cols - column ? left : l->cols - column;
+    dequantise_rows(l, &part, l->rows + (l->each ? row : 0), l->columns ? l->columns + column : NULL);
+    part.symbols += part.n * part.bytes, part.z0 += part.n, part.out += part.n * wk_float_size(l->kind);
+  }
 }
 
 void wcodec_trellis_dequantise(const wcodec_job *job, const void *symbols, uint32_t bytes, uint8_t *scratch,
@@ -98,8 +98,8 @@ void wcodec_trellis_dequantise(const wcodec_job *job, const void *symbols, uint3
         const uint8_t *here = (const uint8_t *)symbols + at * bytes; /* little-endian: parities are in the first byte */
         for (uint64_t i = 0; i < n; i++) parity[i] = here[i * bytes];
         wk_trellis_run(&plain, at, scratch + (job->block ? 0 : col), parity, n, z0);
-        wk_dequantise(&l, place / job->cols, place % job->cols, here, bytes, z0, n, 0,
-                      (uint8_t *)out + at * wk_float_size(l.kind));
+        const wk_piece piece = {here, z0, bytes, 1, n, 0, 0, (uint8_t *)out + at * wk_float_size(l.kind)};
+        wk_dequantise(&l, place / job->cols, place % job->cols, &piece);
       }
   }
   wk_restore_mode(mode);

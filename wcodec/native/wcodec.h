@@ -24,10 +24,10 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or function below. */
-#define WCODEC_ABI 13
+#define WCODEC_ABI 14
 
 /* Results of the decoders: 0, or the sum of the rules that the bytes break. */
-enum { WCODEC_E6 = 1, WCODEC_E7 = 2 };
+enum { WCODEC_E6 = 1, WCODEC_E7 = 2, WCODEC_RANS3 = 4 };
 
 /* Instruction sets. */
 enum { WCODEC_SCALAR = 0, WCODEC_AVX2 = 1, WCODEC_AVX512 = 2 };
@@ -112,6 +112,19 @@ typedef struct {
   uint32_t kind; /* WCODEC_F32, ... */
 } wcodec_lattice;
 
+/* What the tokens of a trellis stand for (rans.md): symbols of `bytes` bytes, (h << bits | raw bits) << 1 | token mod 2, where h is
+ * an outlier for tokens `escape` and `escape` + 1, else token / 2 + base, or 0 for tokens 0 and 1 when `zero`. */
+typedef struct {
+  const void *raw;          /* raw bits of the window's symbols, in element order: numbers of raw_bytes bytes */
+  const uint32_t *outliers; /* h of the escaped symbols, block after block, by position in a block */
+  const uint32_t *first;    /* [blocks + 1]: number of the first one of every block, and of all of them; not decreasing */
+  uint32_t bytes;           /* 1 or 2 */
+  uint32_t bits;            /* 0 ... 16 */
+  uint32_t raw_bytes;       /* 1 or 2; 0: each number has `bits` bits, without gaps */
+  uint32_t base, zero;
+  uint32_t escape;          /* even; 256: there are none */
+} wcodec_symbols;
+
 /* The ABI number of this library: WCODEC_ABI when it was built. */
 WCODEC_API int wcodec_abi(void);
 
@@ -167,10 +180,10 @@ WCODEC_API int wcodec_rans_gather(const wcodec_job *job, const uint32_t *lut, co
                                   const uint32_t *offsets, const uint8_t *words, uint64_t n_words, uint8_t *scratch,
                                   const void *centroids, uint32_t entries, uint32_t bytes, void *out);
 
-/* Decode and dequantise: tokens are the symbols. The context is WCODEC_TRELLIS. */
+/* Decode and dequantise. symbols: what tokens stand for; NULL: they are symbols of one byte. The context is WCODEC_TRELLIS. */
 WCODEC_API int wcodec_trellis_decode(const wcodec_job *job, const uint32_t *lut, const uint32_t *states,
                                      const uint32_t *offsets, const uint8_t *words, uint64_t n_words, uint8_t *scratch,
-                                     const wcodec_lattice *lattice, void *out);
+                                     const wcodec_symbols *symbols, const wcodec_lattice *lattice, void *out);
 
 /* Dequantise symbols[count] of `bytes` bytes (1 or 2). Scratch as for decoding. */
 WCODEC_API void wcodec_trellis_dequantise(const wcodec_job *job, const void *symbols, uint32_t bytes, uint8_t *scratch,

@@ -11,7 +11,7 @@ from typing import Any
 
 from wcodec.errors import BackendUnavailable
 
-ABI = 13
+ABI = 14
 """WCODEC_ABI of wcodec.h that the declarations below follow."""
 
 ISAS = ("scalar", "avx2", "avx512")
@@ -77,6 +77,15 @@ class Lattice(Structure):
     )  # fmt: skip
 
 
+class Symbols(Structure):
+    """wcodec_symbols."""
+
+    _fields_ = (
+        ("raw", c_void_p), ("outliers", c_void_p), ("first", c_void_p),
+        ("bytes", c_uint32), ("bits", c_uint32), ("raw_bytes", c_uint32), ("base", c_uint32), ("zero", c_uint32), ("escape", c_uint32),
+    )  # fmt: skip
+
+
 _P, _N, _I = c_void_p, c_uint64, c_uint32
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_set_isa": (c_int, (c_int,)),
@@ -86,7 +95,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wcodec_rans_decode": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, _P)),
     "wcodec_rans_join": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, POINTER(Split), _P, _P)),
     "wcodec_rans_gather": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, _P, _I, _I, _P)),
-    "wcodec_trellis_decode": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, POINTER(Lattice), _P)),
+    "wcodec_trellis_decode": (c_int, (POINTER(Job), _P, _P, _P, _P, _N, _P, POINTER(Symbols), POINTER(Lattice), _P)),
     "wcodec_trellis_dequantise": (None, (POINTER(Job), _P, _I, _P, POINTER(Lattice), _P)),
     "wcodec_fit_tables": (None, (_P, _I, _I, _P)),
     "wcodec_pack_tables": (_N, (_P, _I, _P)),

@@ -15,11 +15,13 @@ from wcodec.types import U32
 
 
 def raise_for(rules: int) -> None:
-    """Raise Corrupt [E-6, E-7] for the rules that C says a stream breaks, if any."""
+    """Raise Corrupt [E-6, E-7, RANS-3] for the rules that C says a stream breaks, if any: the first that a pass on its own would find."""
     if rules & 2:
         raise Corrupt("a symbol chose an unused table", rule="E-7")
-    if rules:
+    if rules & 1:
         raise Corrupt("entropy-coded words do not end where the block ends", rule="E-6")
+    if rules:
+        raise Corrupt("a block does not hold its count of escapes", rule="RANS-3")
 
 
 def describe(job: rans.Job, precision: int) -> Job | None:

@@ -6,7 +6,7 @@ from ctypes import byref
 
 import numpy as np
 
-from wcodec.backends.native.abi import KINDS
+from wcodec.backends.native.abi import KINDS, Symbols
 from wcodec.backends.native.abi import Lattice as NativeLattice
 from wcodec.backends.native.arrays import address, fits
 from wcodec.backends.native.entropy import NativeEntropy
@@ -15,6 +15,7 @@ from wcodec.backends.native.jobs import describe, raise_for, ready_for
 from wcodec.backends.numpy.trellis import TrellisVerbs
 from wcodec.coding import rans
 from wcodec.coding.tables import Tables
+from wcodec.coding.tokens import Beside
 from wcodec.coding.trellis import Lattice
 from wcodec.types import U8, U32, DType, UInts
 
@@ -35,7 +36,23 @@ class NativeTrellis(NativeEntropy, NativeFloats, TrellisVerbs):
         scratch, size = self._decode_scratch(ready.job), words.size // 2
         raise_for(
             self._library.wcodec_trellis_decode(
-                byref(ready.job), *ready.pointers, address(words), size, address(scratch), byref(its), address(out)
+                byref(ready.job), *ready.pointers, address(words), size, address(scratch), None, byref(its), address(out)
+            )
+        )
+
+    def trellis_join(
+        self, job: rans.Job, lut: U32, states: U32, offsets: U32, words: U8, beside: Beside, lattice: Lattice, dtype: DType, out: UInts
+    ) -> None:
+        """Decode a window's tokens, join them with what stands beside them, and dequantise. Raises Corrupt [E-6, E-7, RANS-3]."""
+        ready, its = ready_for(job, lut, states, offsets), describe_lattice(lattice, job.order, job.start, dtype)
+        first = np.append(np.uint32(0), np.cumsum(beside.counts, dtype=np.uint32))
+        symbols, sound = describe_symbols(beside, job.order, first), fits(words, np.uint8, 0) and fits(out, dtype.storage, job.order.count)
+        if ready is None or its is None or symbols is None or not sound or job.context.trellis != lattice.v:
+            return super().trellis_join(job, lut, states, offsets, words, beside, lattice, dtype, out)
+        scratch, size = self._decode_scratch(ready.job), words.size // 2
+        raise_for(
+            self._library.wcodec_trellis_decode(
+                byref(ready.job), *ready.pointers, address(words), size, address(scratch), byref(symbols), byref(its), address(out)
             )
         )
 
@@ -48,6 +65,29 @@ class NativeTrellis(NativeEntropy, NativeFloats, TrellisVerbs):
             return super().trellis_dequantise(order, start, symbols, lattice, dtype, out)
         scratch = self._decode_scratch(job)
         self._library.wcodec_trellis_dequantise(byref(job), address(symbols), symbols.itemsize, address(scratch), byref(its), address(out))
+
+
+def describe_symbols(beside: Beside, order: rans.Order, first: U32) -> Symbols | None:
+    """Describe what tokens stand for to C, or return None when it is not for C. first: escaped values before every block, and all."""
+    its, raw, outliers, count = beside.alphabet, beside.raw, beside.outliers, order.count
+    escapes = its.escape >= 0
+    if not its.trellis or its.bits > 16 or (its.bits > 0) != (raw is not None) or beside.bytes not in (1, 2):
+        return None
+    if escapes and not (
+        its.escape % 2 == 0 and fits(outliers, np.uint32, outliers.size) and first.size == order.blocks + 1
+        and int(np.sum(beside.counts, dtype=np.uint64)) == outliers.size < 2**32
+    ):  # fmt: skip
+        return None
+    width = 0 if raw is None or beside.packed else raw.itemsize
+    if raw is not None and not (
+        fits(raw, np.uint8, -(-count * its.bits // 8)) if beside.packed
+        else fits(raw, np.uint8 if its.bits <= 8 else np.uint16, count)
+    ):  # fmt: skip
+        return None
+    return Symbols(
+        None if raw is None else address(raw), address(outliers), address(first), beside.bytes, its.bits, width,
+        its.base % 2**16, its.zero, its.escape if escapes else 256,
+    )  # fmt: skip
 
 
 def describe_lattice(lattice: Lattice, order: rans.Order, start: int, dtype: DType) -> NativeLattice | None:

@@ -14,8 +14,8 @@ from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected
 from wcodec.codecs.floats.nwc_encoder import Coded, quantise
 from wcodec.codecs.floats.nwc_feedback import quantise_calibrated
-from wcodec.codecs.floats.trellis import FUSED
-from wcodec.codecs.integers.rans import Rans, wire
+from wcodec.codecs.floats.trellis import decode_symbols
+from wcodec.codecs.integers.rans import wire
 from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.codecs.params import blob, flag, uint
@@ -271,7 +271,7 @@ def _net(section: Section, w: Wire, env: Env) -> Net:
 
 def _trellis_latents(part: Section, w: Wire, env: Env, start: int, stop: int, out: UInts) -> None:
     """Write k = 2 · (symbol − zero) + z0 of latents start … stop − 1 as float32."""
-    its, codec = wire(part, w.latents), env.codecs["rans"]
+    its = wire(part, w.latents)
     unit = its.order.unit
     first, last = start // unit, -(-stop // unit)
     begin, end = first * unit, min(last * unit, w.latents.count)
@@ -280,9 +280,4 @@ def _trellis_latents(part: Section, w: Wire, env: Env, start: int, stop: int, ou
         with env.borrow(end - begin, out.dtype) as whole:
             _trellis_latents(part, w, env, begin, end, whole)
             return env.backend.copy(whole[start - begin : stop - begin], out)
-    if its.alphabet == FUSED and w.latents.dtype.name == "U8" and isinstance(codec, Rans):
-        with codec.window(part, w.latents, env, first, last) as found:
-            return env.backend.trellis_decode(*found, lattice, dtype, out)
-    with env.borrow(stop - start, w.latents.dtype.storage) as symbols:
-        base.decode(part, w.latents, env, start, stop, symbols)
-        return env.backend.trellis_dequantise(its.order.window(first, last), start, symbols, lattice, dtype, out)
+    decode_symbols(part, w.latents, env, first, last, lattice, dtype, out)

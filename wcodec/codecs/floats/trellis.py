@@ -20,7 +20,7 @@ from wcodec.coding.numbers import LOSSY
 from wcodec.coding.tokens import Alphabet
 from wcodec.coding.trellis import Lattice, Quantised, factors
 from wcodec.errors import Corrupt
-from wcodec.types import DTYPES, Params, Part, Ref, Resource, Section, Spec, UInts
+from wcodec.types import DTYPES, DType, Params, Part, Ref, Resource, Section, Spec, UInts
 
 POINTS = 64
 """Points that a section has at most."""
@@ -62,6 +62,21 @@ def symbols_of(section: Section, spec: Spec) -> tuple[Section, Spec]:
     if not isinstance(part, Section) or part.codec != "rans" or "trellis" not in part.params:
         raise Corrupt("the symbols of a trellis are not a section of rans with that context", rule="TRELLIS-2")
     return part, storage_spec(spec, DTYPES[read(section.params, spec).symbols])
+
+
+def decode_symbols(part: Section, its: Spec, env: Env, first: int, last: int, lattice: Lattice, dtype: DType, out: UInts) -> None:
+    """Decode units first … last − 1 of symbols and write what they stand for: in one pass, but a device may need more."""
+    w, codec = wire(part, its), env.codecs["rans"]
+    if isinstance(codec, Rans) and w.alphabet == FUSED and its.dtype.name == "U8":
+        with codec.window(part, its, env, first, last) as found:
+            return env.backend.trellis_decode(*found, lattice, dtype, out)
+    if isinstance(codec, Rans) and env.near is None:
+        with codec.window(part, its, env, first, last) as found, codec.beside(part, its, env, first, last) as beside:
+            return env.backend.trellis_join(*found, beside, lattice, dtype, out)
+    start = first * w.order.unit
+    with env.borrow(len(out), its.dtype.storage) as symbols:
+        base.decode(part, its, env, start, start + len(out), symbols)
+        return env.backend.trellis_dequantise(w.order.window(first, last), start, symbols, lattice, dtype, out)
 
 
 class Trellis(Codec):
@@ -110,18 +125,12 @@ class Trellis(Codec):
             env.backend.copy(whole[start - begin : stop - begin], out)
 
     def _units(self, section: Section, spec: Spec, env: Env, first: int, last: int, out: UInts) -> None:
-        """Decode units first … last − 1: in one pass, unless symbols have raw bits or escapes."""
+        """Decode units first … last − 1."""
         part, its = symbols_of(section, spec)
-        w, codec = wire(part, its), env.codecs["rans"]
-        start, cols, lattice = first * w.order.unit, matrix_shape(spec)[1], self._lattice(section, spec, env)
+        start, cols, lattice = first * wire(part, its).order.unit, matrix_shape(spec)[1], self._lattice(section, spec, env)
         if lattice.rows.size > 1 and cols:
             lattice = replace(lattice, rows=lattice.rows[start // cols : -(-(start + len(out)) // cols)])
-        if w.alphabet == FUSED and its.dtype.name == "U8" and isinstance(codec, Rans):
-            with codec.window(part, its, env, first, last) as found:
-                return env.backend.trellis_decode(*found, lattice, spec.dtype, out)
-        with env.borrow(len(out), its.dtype.storage) as symbols:
-            base.decode(part, its, env, start, start + len(out), symbols)
-            env.backend.trellis_dequantise(w.order.window(first, last), start, symbols, lattice, spec.dtype, out)
+        decode_symbols(part, its, env, first, last, lattice, spec.dtype, out)
 
     def _lattice(self, section: Section, spec: Spec, env: Env) -> Lattice:
         """Read the factors and points, once; steps are those of all rows."""

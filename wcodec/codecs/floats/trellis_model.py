@@ -24,7 +24,7 @@ MOST_BITS = 8
 FEW_BITS = 2
 """Raw bits tried for symbols of 8 bits."""
 SIDE = 1000
-"""Raw bits and escapes must save a bit for so many symbols each: without them, decoding is one pass."""
+"""Raw bits and escapes must save a bit for so many symbols each: without them, decoding is faster."""
 TAIL = 16
 """Steps by which cutting off a tail may move a weight."""
 LENGTHS: npt.NDArray[np.int64] = PRECISION * UNIT - log2(np.maximum(np.arange((1 << PRECISION) + 1), 1))

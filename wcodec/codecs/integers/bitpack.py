@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
 from wcodec.codecs.params import uint
-from wcodec.types import Section, Spec, UInts
+from wcodec.types import U8, Section, Spec, UInts
 
 GROUP = 8
 """Values that fill whole bytes, whatever their width."""
@@ -33,9 +34,7 @@ class Bitpack(Codec):
     def decode(self, section: Section, spec: Spec, env: Env, start: int, stop: int, out: UInts) -> None:
         width, base = section.params["bits"], section.params.get("base", 0)
         first = start // GROUP * GROUP
-        with env.bytes(stream_of(section, "data"), first * width // 8, -(-stop * width // 8)) as data:
-            if stop == spec.count and (used := stop * width % 8):
-                env.backend.check_padding(data, used, "BITPACK-3")
+        with packed(section, spec, env, first, stop) as data:
             if first == start:
                 env.backend.unpack_bits(data, width, base, out)
                 return
@@ -50,6 +49,16 @@ class Bitpack(Codec):
             {"bits": width} | ({"base": base} if base else {}),
             {"data": env.backend.stream(env.backend.pack_bits(x, width, base))},
         )
+
+
+@contextmanager
+def packed(section: Section, spec: Spec, env: Env, start: int, stop: int) -> Iterator[U8]:
+    """Lend the bytes of values start … stop − 1, start being a multiple of GROUP. Raises Corrupt [BITPACK-3]."""
+    width = section.params["bits"]
+    with env.bytes(stream_of(section, "data"), start * width // 8, -(-stop * width // 8)) as data:
+        if stop == spec.count and (used := stop * width % 8):
+            env.backend.check_padding(data, used, "BITPACK-3")
+        yield data
 
 
 def spread(x: UInts, env: Env) -> tuple[int, int]:

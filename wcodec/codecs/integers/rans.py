@@ -11,10 +11,11 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, StreamOf, stream_of
+from wcodec.codecs.integers.bitpack import GROUP, packed
 from wcodec.codecs.integers.rans_encoder import add_alphabet, alphabet_of, context_of, encode_tokens, order_of
 from wcodec.codecs.params import blob, flag, uint, uints
 from wcodec.coding.rans import LOW, Context, Job, Order
-from wcodec.coding.tokens import Alphabet
+from wcodec.coding.tokens import NONE, Alphabet, Beside
 from wcodec.errors import Corrupt, EncodeError
 from wcodec.types import U8, U32, U64, MemoryStream, Section, Spec, UInts
 
@@ -182,17 +183,39 @@ class Rans(Codec):
                 its = Spec.of("U8" if w.alphabet.bits <= 8 else "U16", w.order.count)
                 raw = stack.enter_context(base.decoded(section.parts["rest"], its, env, begin, end))
             if w.alphabet.escape >= 0:
-                values = self._outliers(section, w, env, first, last, found)
+                values, counts = self._outliers(section, w, env, first, last)
+                values = env.backend.order_outliers(w.alphabet, w.order.window(first, last), counts, found, values)
             env.backend.join_tokens(w.alphabet, found, raw, values, out)
 
-    def _outliers(self, section: Section, w: Wire, env: Env, first: int, last: int, found: U8) -> U32:
-        """Return the escaped values of a window in element order. Raises Corrupt [RANS-3]."""
+    def _outliers(self, section: Section, w: Wire, env: Env, first: int, last: int) -> tuple[U32, U32]:
+        """Return the escaped values of a window, block after block, and how many each has."""
         before = section.memo["head"].escapes
         low, high = first * w.order.blocks_per_unit, last * w.order.blocks_per_unit
         values = env.backend.empty(int(before[high]) - int(before[low]), np.dtype(np.uint32))
         base.decode(section.parts["outliers"], Spec.of("U32", w.outliers), env, int(before[low]), int(before[high]), values)
-        counts = before[low + 1 : high + 1] - before[low:high]
-        return env.backend.order_outliers(w.alphabet, w.order.window(first, last), counts, found, values)
+        return values, before[low + 1 : high + 1] - before[low:high]
+
+    @contextmanager
+    def beside(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> Iterator[Beside]:
+        """Lend what stands beside the tokens of units first … last − 1 that ``window`` has lent."""
+        w = wire(section, spec)
+        begin, end = first * w.order.unit, min(last * w.order.unit, spec.count)
+        raw: UInts | None = None
+        tight = False
+        with ExitStack() as stack:
+            if w.alphabet.bits:
+                part, its = section.parts["rest"], Spec.of("U8" if w.alphabet.bits <= 8 else "U16", w.order.count)
+                if (
+                    isinstance(part, Section)
+                    and part.codec == "bitpack"
+                    and part.params == {"bits": w.alphabet.bits}
+                    and begin % GROUP == 0
+                ):
+                    raw, tight = stack.enter_context(packed(part, its, env, begin, end)), True
+                else:
+                    raw = stack.enter_context(base.decoded(part, its, env, begin, end))
+            outliers, counts = self._outliers(section, w, env, first, last) if w.alphabet.escape >= 0 else (NONE, NONE)
+            yield Beside(w.alphabet, spec.dtype.storage.itemsize, raw, tight, outliers, counts)
 
     @contextmanager
     def window(self, section: Section, spec: Spec, env: Env, first: int, last: int) -> Iterator[tuple[Job, U32, U32, U32, U8]]:

@@ -35,5 +35,7 @@ void try_bundles(void);
 void try_join_tokens(void);
 void try_grid(void);
 void try_sums(void);
+void try_search(void);
+void try_net(void);
 
 #endif

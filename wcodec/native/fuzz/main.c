@@ -48,7 +48,7 @@ void fill(void *x, size_t size) {
 static void one(void) {
   static void (*const all[])(void) = {try_rans,   try_tables, try_bits, try_planes,      try_sampling, try_gather,
                                       try_philox, try_masks,  try_gaps, try_join_tokens, try_grid,     try_sums,
-                                      try_bundles};
+                                      try_bundles, try_search, try_net};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) all[i]();
 }
 

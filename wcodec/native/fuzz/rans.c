@@ -167,7 +167,7 @@ static void dequantise_all(test *t, int rules) {
   for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
     uint8_t *scratch = get(wcodec_decode_scratch(job));
     wcodec_set_isa(isa);
-    check(wcodec_trellis_decode(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, &lattice, out) == rules,
+    check(wcodec_trellis_decode(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, NULL, &lattice, out) == rules,
           "rules");
     if (!rules) {
       wcodec_rans_decode(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, tokens);
@@ -177,6 +177,68 @@ static void dequantise_all(test *t, int rules) {
     free(scratch);
   }
   free(steps), free(columns), free(points), free(out), free(expected), free(tokens);
+}
+
+/* Number of a symbol's block. */
+static uint64_t block_of(const wcodec_job *job, uint64_t element) {
+  if (job->block) return element / job->block;
+  const uint64_t across = (job->cols + job->tile_cols - 1) / job->tile_cols;
+  return element / job->cols / job->tile_rows * across + element % job->cols / job->tile_cols;
+}
+
+/* Symbols of tokens, the escaped ones block after block. Returns the rules broken: those of blocks with another number of them. */
+static int symbols_slowly(const test *t, const wcodec_symbols *s, const uint8_t *tokens, uint8_t *out) {
+  uint32_t *next = get((t->blocks + 1) * 4);
+  int rules = 0;
+  memcpy(next, s->first, (t->blocks + 1) * 4);
+  for (uint64_t i = 0; i < t->job.count; i++) { /* elements of a block come by position */
+    const uint64_t b = block_of(&t->job, i);
+    uint32_t h = tokens[i] < 2 && s->zero ? 0 : tokens[i] / 2u + s->base, raw = 0;
+    if ((tokens[i] & 254u) == s->escape) {
+      h = next[b] < s->first[b + 1] ? s->outliers[next[b]] : 0;
+      if (next[b]++ >= s->first[b + 1]) rules = WCODEC_RANS3;
+    }
+    const uint8_t *from = (const uint8_t *)s->raw;
+    for (uint32_t k = 0; s->raw_bytes == 0 && k < s->bits; k++)
+      raw |= (uint32_t)(from[(i * s->bits + k) / 8] >> (i * s->bits + k) % 8 & 1) << k;
+    memcpy(&raw, from + i * s->raw_bytes, s->raw_bytes);
+    const uint64_t value = ((uint64_t)h << s->bits | (raw & ((1u << s->bits) - 1))) << 1 | (tokens[i] & 1);
+    memcpy(out + i * s->bytes, &value, s->bytes);
+  }
+  for (uint64_t b = 0; b < t->blocks; b++) rules |= next[b] < s->first[b + 1] ? WCODEC_RANS3 : 0;
+  free(next);
+  return rules;
+}
+
+/* Decode, join with raw bits and escapes, and dequantise in one pass, with every instruction set. rules: those of decoding. */
+static void symbols_all(test *t, int rules) {
+  const wcodec_job *job = &t->job;
+  const uint32_t bits = below(17), raw_bytes = below(2) ? 0 : bits > 8 ? 2 : bits ? 1 : 0, escape = below(3) ? t->tokens[0] & 254 : 256;
+  const uint64_t size = raw_bytes ? job->count * raw_bytes : (job->count * bits + 7) / 8;
+  uint32_t *first = get((t->blocks + 1) * 4);
+  uint8_t *raw = get(size), *symbols = get(2 * job->count), *tokens = get(job->count);
+  uint8_t *out = get(4 * job->count), *expected = get(4 * job->count), *scratch = get(wcodec_decode_scratch(job));
+  fill(raw, size);
+  memset(first, 0, (t->blocks + 1) * 4);
+  wcodec_rans_decode(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, tokens);
+  for (uint64_t i = 0; i < job->count; i++) first[block_of(job, i) + 1] += (tokens[i] & 254u) == escape;
+  if (escape < 256 && below(4) == 0) first[1 + below((uint32_t)t->blocks)] ^= 1;
+  for (uint64_t b = 0; b < t->blocks; b++) first[b + 1] += first[b];
+  uint32_t *outliers = get(4ull * first[t->blocks]);
+  fill(outliers, 4ull * first[t->blocks]);
+  const float step = 0.5f;
+  const wcodec_symbols its = {raw, outliers, first, 1 + below(2), bits, raw_bytes, (uint32_t)any() >> below(32), below(2), escape};
+  const wcodec_lattice lattice = {&step, NULL, NULL, 0, 0, 2 * below(1 << 15), below(2) ? WCODEC_F32 : WCODEC_BF16};
+  const uint32_t bytes = lattice.kind == WCODEC_F32 ? 4 : 2;
+  const int broken = symbols_slowly(t, &its, tokens, symbols);
+  wcodec_trellis_dequantise(job, symbols, its.bytes, scratch, &lattice, expected);
+  for (int isa = WCODEC_SCALAR; isa <= WCODEC_AVX512; isa++) {
+    wcodec_set_isa(isa);
+    const int found = wcodec_trellis_decode(job, t->lut, t->states, t->offsets, t->words, t->n_words, scratch, &its, &lattice, out);
+    check(rules ? (found & rules) == rules : found == broken, "rules of symbols");
+    check(found || wcodec_same(out, expected, job->count * bytes), "joined and dequantised");
+  }
+  free(first), free(raw), free(symbols), free(tokens), free(out), free(expected), free(scratch), free(outliers);
 }
 
 /* Decode with every instruction set. sound: all must give the tokens. */
@@ -210,7 +272,7 @@ static void decode_all(test *t, int sound) {
     free(scratch);
   }
   gather_all(t, rules);
-  if (job->context == WCODEC_TRELLIS && job->count) dequantise_all(t, rules);
+  if (job->context == WCODEC_TRELLIS && job->count) dequantise_all(t, rules), symbols_all(t, rules);
   free(out);
   free(joined);
   free(expected);
