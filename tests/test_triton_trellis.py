@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreted import ORACLE, TRITON, Room, seeds, tensor
-from kernels import Case, damage, lattice_of
+from kernels import Case, damage, lattice_of, make_case, make_context
 from test_triton_rans import TRELLISES, small_cases
 
 from wcodec.backends.triton import TritonBackend
 from wcodec.coding.numbers import LOSSY
-from wcodec.coding.rans import Order
+from wcodec.coding.rans import Context, Job, Order
+from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
+from wcodec.coding.trellis import Lattice
 from wcodec.errors import WcodecError
 from wcodec.types import DTYPES
 
@@ -132,7 +134,13 @@ def test_one_call_for_all(launched: list[str]) -> None:
 
 
 def small(rng: np.random.Generator) -> Case:
-    from kernels import make_case, make_context
-
     tokens = rng.integers(100, 130, 3 * 256).astype(np.uint8)
     return make_case(Order(768, 256, 32, tile=(3, 128)), make_context(rng, "trellis3", 3, 256, 0), 10, tokens)
+
+
+def test_rows_without_columns() -> None:
+    """Nothing to decode, though there are steps of rows."""
+    order, lattice = Order(0, 0, 32, tile=(4, 128)), Lattice(3, 0, np.ones(3, np.float32))
+    job = Job(order, Context("trellis", 3), Tables(12, np.zeros((2, 256), np.uint16)))
+    nothing = np.empty((0, 32), np.uint32), np.zeros(1, np.uint32), tensor(np.empty(0, np.uint8))
+    TRITON.trellis_decode(job, job.tables.lut(), *nothing, lattice, DTYPES["F32"], tensor(np.empty(0, np.uint32)))

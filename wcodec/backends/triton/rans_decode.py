@@ -92,9 +92,9 @@ def rans_decode_many(calls: Sequence[RansCall]) -> None:
     ready: list[tuple[RansCall, Fields, torch.Tensor]] = []
     sent = Sent()
     for call in calls:
-        _check(call)
         if not call.job.order.count:
             continue
+        _check(call)
         if call.job.context.kind == "none" and not call.lut[0]:
             call.status.bitwise_or_(UNUSED_TABLE)  # every symbol chose it
             continue
