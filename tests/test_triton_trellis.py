@@ -131,6 +131,15 @@ def test_one_call_for_all(launched: list[str]) -> None:
         symbols = tensor(rng.integers(0, 256, case.count).astype(np.uint8))
         TRITON.trellis_dequantise(case.job.order, 0, symbols, inputs[-1], DTYPES["BF16"], rooms[0].out)
     assert launched == ["trellis_dequantise"]
+    launched.clear()
+    with TRITON.batch() as batch, batch.tape("x"):  # and some that are kept
+        kept = Room(case.count, np.uint8)
+        symbols, raw = TRITON.empty(case.count, np.dtype(np.uint8)), tensor(np.zeros(case.count, np.uint8))
+        TRITON.rans_decode(case.job, case.job.tables.lut(), case.states, case.offsets, tensor(case.words), kept.out)
+        TRITON.join_tokens(Alphabet(bits=1, trellis=True), kept.out, raw, TRITON.empty(0, np.dtype(np.uint32)), symbols)
+        TRITON.trellis_dequantise(case.job.order, 0, symbols, inputs[-1], DTYPES["BF16"], rooms[0].out)
+        TRITON.copy(kept.out, kept.out)
+    assert kept.holds(case.tokens) and "trellis_values" not in launched
 
 
 def small(rng: np.random.Generator) -> Case:

@@ -77,7 +77,8 @@ def encode(
     importance: of every weight (a checkpoint, or name → array), for methods that weigh errors. calibration: statistics of a model's layers
     (``wcodec.calibrate``), by which the trellis keeps what layers compute, and other methods weigh errors.
     include: globs of tensor names, all by default. threads: all cores by default.
-    kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
+    kernels: auto, numpy, native, torch or triton. device: where tensors are encoded, to the bytes of the
+    cpu, by those codecs that can (``wcodec codecs``).
     readback: decode every tensor again and compare before the file is finished.
     force: replace an existing target. progress: called with (bytes done, bytes in all); both grow by what methods read before they encode.
     Raises EncodeError (a target that is too small, too), RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.
