@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from battery import decoded, make_env, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreted import ORACLE, TRITON, Room, seeds, tensor
+from interpreted import ORACLE, TRITON, Room, array, seeds, tensor
 from kernels import Case, damage, lattice_of, make_case, make_context
 from test_triton_rans import TRELLISES, small_cases
 
 from wcodec.backends.triton import TritonBackend
+from wcodec.codecs import CODECS, base
 from wcodec.coding.numbers import LOSSY
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
 from wcodec.coding.trellis import Lattice
 from wcodec.errors import WcodecError
-from wcodec.types import DTYPES
+from wcodec.types import DTYPES, Spec
 
 quick = settings(max_examples=settings().max_examples // 25, deadline=None)
 alphabets = st.builds(
@@ -145,6 +147,21 @@ def test_one_call_for_all(launched: list[str]) -> None:
 def small(rng: np.random.Generator) -> Case:
     tokens = rng.integers(100, 130, 3 * 256).astype(np.uint8)
     return make_case(Order(768, 256, 32, tile=(3, 128)), make_context(rng, "trellis3", 3, 256, 0), 10, tokens)
+
+
+@pytest.mark.parametrize("codec", ["trellis", "nwc"])
+def test_sections(codec: str, launched: list[str]) -> None:
+    """What codecs call while they decode such symbols is put together."""
+    spec, env = Spec.of("F32", 16, 40), make_env("triton")
+    x = np.random.default_rng(0).standard_normal(spec.count).astype(np.float32)
+    x[7] = 90
+    section = CODECS[codec].encode(x.view(np.uint32), spec, make_env(), relative=0.02, states=4)
+    out: Any = env.backend.empty(spec.count, np.dtype(np.uint32))
+    backend: Any = env.backend
+    with backend.batch() as batch, batch.tape("x"):
+        base.decode(section, spec, env, 0, spec.count, out)
+    assert same_bits(array(out), decoded(section, spec, make_env()))
+    assert "trellis_values" in launched and not {"rans_decode", "join_tokens", "trellis_dequantise"} & set(launched)
 
 
 def test_rows_without_columns() -> None:
