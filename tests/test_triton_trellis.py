@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from battery import decoded, make_env, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreted import ORACLE, TRITON, Room, seeds, tensor
-from kernels import Case, damage, lattice_of
+from interpreted import ORACLE, TRITON, Room, array, seeds, tensor
+from kernels import Case, damage, lattice_of, make_case, make_context
 from test_triton_rans import TRELLISES, small_cases
 
 from wcodec.backends.triton import TritonBackend
+from wcodec.codecs import CODECS, base
 from wcodec.coding.numbers import LOSSY
-from wcodec.coding.rans import Order
+from wcodec.coding.rans import Context, Job, Order
+from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
+from wcodec.coding.trellis import Lattice
 from wcodec.errors import WcodecError
-from wcodec.types import DTYPES
+from wcodec.types import DTYPES, Spec
 
 quick = settings(max_examples=settings().max_examples // 25, deadline=None)
 alphabets = st.builds(
@@ -129,10 +133,40 @@ def test_one_call_for_all(launched: list[str]) -> None:
         symbols = tensor(rng.integers(0, 256, case.count).astype(np.uint8))
         TRITON.trellis_dequantise(case.job.order, 0, symbols, inputs[-1], DTYPES["BF16"], rooms[0].out)
     assert launched == ["trellis_dequantise"]
+    launched.clear()
+    with TRITON.batch() as batch, batch.tape("x"):  # and some that are kept
+        kept = Room(case.count, np.uint8)
+        symbols, raw = TRITON.empty(case.count, np.dtype(np.uint8)), tensor(np.zeros(case.count, np.uint8))
+        TRITON.rans_decode(case.job, case.job.tables.lut(), case.states, case.offsets, tensor(case.words), kept.out)
+        TRITON.join_tokens(Alphabet(bits=1, trellis=True), kept.out, raw, TRITON.empty(0, np.dtype(np.uint32)), symbols)
+        TRITON.trellis_dequantise(case.job.order, 0, symbols, inputs[-1], DTYPES["BF16"], rooms[0].out)
+        TRITON.copy(kept.out, kept.out)
+    assert kept.holds(case.tokens) and "trellis_values" not in launched
 
 
 def small(rng: np.random.Generator) -> Case:
-    from kernels import make_case, make_context
-
     tokens = rng.integers(100, 130, 3 * 256).astype(np.uint8)
     return make_case(Order(768, 256, 32, tile=(3, 128)), make_context(rng, "trellis3", 3, 256, 0), 10, tokens)
+
+
+@pytest.mark.parametrize("codec", ["trellis", "nwc"])
+def test_sections(codec: str, launched: list[str]) -> None:
+    """What codecs call while they decode such symbols is put together."""
+    spec, env = Spec.of("F32", 16, 40), make_env("triton")
+    x = np.random.default_rng(0).standard_normal(spec.count).astype(np.float32)
+    x[7] = 90
+    section = CODECS[codec].encode(x.view(np.uint32), spec, make_env(), relative=0.02, states=4)
+    out: Any = env.backend.empty(spec.count, np.dtype(np.uint32))
+    backend: Any = env.backend
+    with backend.batch() as batch, batch.tape("x"):
+        base.decode(section, spec, env, 0, spec.count, out)
+    assert same_bits(array(out), decoded(section, spec, make_env()))
+    assert "trellis_values" in launched and not {"rans_decode", "join_tokens", "trellis_dequantise"} & set(launched)
+
+
+def test_rows_without_columns() -> None:
+    """Nothing to decode, though there are steps of rows."""
+    order, lattice = Order(0, 0, 32, tile=(4, 128)), Lattice(3, 0, np.ones(3, np.float32))
+    job = Job(order, Context("trellis", 3), Tables(12, np.zeros((2, 256), np.uint16)))
+    nothing = np.empty((0, 32), np.uint32), np.zeros(1, np.uint32), tensor(np.empty(0, np.uint8))
+    TRITON.trellis_decode(job, job.tables.lut(), *nothing, lattice, DTYPES["F32"], tensor(np.empty(0, np.uint32)))

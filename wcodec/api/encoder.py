@@ -81,7 +81,8 @@ def encode(
     (``wcodec.calibrate``), by which trellis and nwc keep what layers compute, and other methods weigh errors; or a walk that gathers
     them meanwhile, block by block (``wcodec.calibrating.walk_folder``).
     include: globs of tensor names, all by default. threads: all cores by default.
-    kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
+    kernels: auto, numpy, native, torch or triton. device: where tensors are encoded, to the bytes of the
+    cpu, by those codecs that can (``wcodec codecs``).
     readback: decode every tensor again and compare before the file is finished.
     force: replace an existing target. progress: called with (bytes done, bytes in all); both grow by what methods read before they encode.
     Raises EncodeError (a target that is too small, too), RecipeError, NotAContainer (source is not safetensors), FileExistsError, OSError.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from wcodec.backends.torch.calls import Call, Fork
 from wcodec.backends.triton.rans_decode import Coding
@@ -13,10 +16,7 @@ FUSED = "trellis_values"
 
 
 def fused(calls: Sequence[Call | Fork]) -> list[Call | Fork]:
-    """Put one call in the place of those that decode tokens, order outliers, join symbols and dequantise them.
-
-    Symbols and tokens are read by these calls alone: codecs borrow them for that.
-    """
+    """Put one call in the place of those that decode tokens, order outliers, join symbols and dequantise them."""
     made: dict[int, Call] = {}
     gone: set[int] = set()
     for i, call in enumerate(calls):
@@ -24,35 +24,34 @@ def fused(calls: Sequence[Call | Fork]) -> list[Call | Fork]:
             found = _chain(calls, i)
             if found is not None:
                 made[i] = found[0]
-                gone.update(found[1])
+                gone |= found[1]
     return [made.get(i, call) for i, call in enumerate(calls) if i not in gone]
 
 
-def _chain(calls: Sequence[Call | Fork], at: int) -> tuple[Call, list[int]] | None:
-    """Return what does the work of the call at ``at`` and of those that make its symbols, and the places of the latter."""
+def _chain(calls: Sequence[Call | Fork], at: int) -> tuple[Call, set[int]] | None:
+    """Return a call for the one at ``at`` and those that make its symbols, and the places of the latter.
+
+    None where there are no such calls, or where others take tokens or symbols as well.
+    """
     order, start, symbols, lattice, dtype, out = _arguments(calls[at])
-    joins = _last(calls, at, "join_tokens", symbols)
+    joins = _maker(calls, at, "join_tokens", symbols)
     if joins is None:
         return None
     alphabet, tokens, raw, outliers, _ = _arguments(calls[joins])
-    decodes = _last(calls, joins, "rans_decode", tokens)
-    orders = _last(calls, joins, "_order_outliers", outliers)
+    decodes, orders = (_maker(calls, joins, verb, its) for verb, its in (("rans_decode", tokens), ("_order_outliers", outliers)))
     if decodes is None or not alphabet.trellis or (alphabet.escape >= 0) != (orders is not None):
         return None
-    decode = calls[decodes]
-    assert isinstance(decode, Call)
-    job, *streams, _ = decode.arguments
+    places = {decodes, joins} if orders is None else {decodes, orders, joins}
+    job, *streams, _ = _arguments(calls[decodes])
     if (job.order, job.start, job.context.trellis) != (order, start, lattice.v):
         return None
-    width, places = 8 * symbols.element_size(), [decodes, joins]
-    coding = Coding(alphabet, width, raw)
+    if _users(calls, tokens) != places or _users(calls, symbols) != {joins, at}:
+        return None
+    coding = Coding(alphabet, 8 * symbols.element_size(), raw)
     if orders is not None:
         _, _, counts, _, values, _ = _arguments(calls[orders])
-        its = calls[orders]
-        assert isinstance(its, Call)
-        coding = Coding(alphabet, width, raw, values, counts, its.status)
-        places.append(orders)
-    return Call(FUSED, (job, *streams, coding, lattice, dtype, out), decode.status), places
+        coding = replace(coding, outliers=values, counts=counts, status=_status(calls[orders]))
+    return Call(FUSED, (job, *streams, coding, lattice, dtype, out), _status(calls[decodes])), places
 
 
 def _arguments(call: Call | Fork) -> tuple[Any, ...]:
@@ -60,10 +59,17 @@ def _arguments(call: Call | Fork) -> tuple[Any, ...]:
     return call.arguments
 
 
-def _last(calls: Sequence[Call | Fork], before: int, verb: str, out: Any) -> int | None:
+def _status(call: Call | Fork) -> Tensor | None:
+    assert isinstance(call, Call)
+    return call.status
+
+
+def _users(calls: Sequence[Call | Fork], array: Tensor) -> set[int]:
+    """Return the places of the calls that take an array."""
+    return {i for i, call in enumerate(calls) if isinstance(call, Call) and any(its is array for its in call.arguments)}
+
+
+def _maker(calls: Sequence[Call | Fork], before: int, verb: str, out: Tensor) -> int | None:
     """Return the place of the call of a verb that writes ``out``, its last argument."""
-    found: Iterator[int] = (
-        i for i in range(before - 1, -1, -1)
-        if isinstance(its := calls[i], Call) and its.verb == verb and its.arguments[-1] is out
-    )  # fmt: skip
-    return next(found, None)
+    found = (i for i in _users(calls[:before], out) if calls[i].verb == verb and _arguments(calls[i])[-1] is out)  # type: ignore[union-attr]
+    return max(found, default=None)

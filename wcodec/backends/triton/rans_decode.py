@@ -11,6 +11,7 @@ import torch
 
 from wcodec.backends import Planes, Symbols
 from wcodec.backends.torch.calls import RULES
+from wcodec.backends.triton import rans_decode_kernels as decoding
 from wcodec.backends.triton import rans_kernels as kernels
 from wcodec.backends.triton.launch import Kernel, Work, launch, variant
 from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
@@ -92,9 +93,9 @@ def rans_decode_many(calls: Sequence[RansCall]) -> None:
     ready: list[tuple[RansCall, Fields, torch.Tensor]] = []
     sent = Sent()
     for call in calls:
-        _check(call)
         if not call.job.order.count:
             continue
+        _check(call)
         if call.job.context.kind == "none" and not call.lut[0]:
             call.status.bitwise_or_(UNUSED_TABLE)  # every symbol chose it
             continue
@@ -109,7 +110,7 @@ def rans_decode_many(calls: Sequence[RansCall]) -> None:
         fields = {name: int(small.data_ptr()) + at for name, at in fields.items()}
         fields |= _settings(call) | {"WORDS": words.data_ptr(), "TRELLIS": trellis.data_ptr()}
         work.append(Work(programs_of(call.job), row_of(call.job, fields, small), constants_of(call.job) | _constants(call)))
-    launch(kernels.rans_decode_kernel, work)
+    launch(decoding.rans_decode_kernel, work)
 
 
 def _check(call: RansCall) -> None:
@@ -206,16 +207,16 @@ def _coded(coding: Coding) -> Fields:
 
 
 def _constants(call: RansCall) -> dict[str, Any]:
-    found: dict[str, Any] = {"HELD": held(call.job), "EPILOGUE": kernels.BYTES.value, "BITS": 8 * call.out.element_size()}
+    found: dict[str, Any] = {"HELD": held(call.job), "EPILOGUE": decoding.BYTES.value, "BITS": 8 * call.out.element_size()}
     found |= {"REST_BITS": 0, "SIGN": 0, "IS_PACKED": False, "FORMAT": ""}
-    found |= {"RAW_KIND": kernels.SYMBOLS.value, "ESCAPES": False}
+    found |= {"RAW_KIND": decoding.SYMBOLS.value, "ESCAPES": False}
     if isinstance(call.then, Join):
         split, packed = call.then.split, call.then.symbols.packed
-        found |= {"EPILOGUE": kernels.JOIN.value, "REST_BITS": split.rest, "SIGN": split.sign, "IS_PACKED": packed}
+        found |= {"EPILOGUE": decoding.JOIN.value, "REST_BITS": split.rest, "SIGN": split.sign, "IS_PACKED": packed}
     elif isinstance(call.then, Gather):
-        found["EPILOGUE"] = (kernels.GATHER if call.then.width == 1 else kernels.GATHER_WIDE).value
+        found["EPILOGUE"] = (decoding.GATHER if call.then.width == 1 else decoding.GATHER_WIDE).value
     elif isinstance(call.then, Dequantise):
-        found |= {"EPILOGUE": kernels.VALUES.value, "FORMAT": call.then.dtype.name}
+        found |= {"EPILOGUE": decoding.VALUES.value, "FORMAT": call.then.dtype.name}
         coding = call.then.coding
         if coding is not None:
             found["RAW_KIND"] = 0 if coding.raw is None else 8 * coding.raw.element_size()
@@ -226,11 +227,11 @@ def _constants(call: RansCall) -> dict[str, Any]:
 def _variant(name: str, **constants: Any) -> Kernel:
     usual: dict[str, Any] = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4}
     usual |= {"EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False, "FORMAT": ""}
-    usual |= {"RAW_KIND": kernels.SYMBOLS.value, "ESCAPES": False}
-    return variant(f"rans decode, {name}", kernels.rans_decode_kernel, **usual | constants)
+    usual |= {"RAW_KIND": decoding.SYMBOLS.value, "ESCAPES": False}
+    return variant(f"rans decode, {name}", decoding.rans_decode_kernel, **usual | constants)
 
 
-_CODED: dict[str, Any] = {"CONTEXT": kernels.PAIRS.value, "EPILOGUE": kernels.VALUES.value, "BITS": 16, "FORMAT": "BF16", "TILED": True}
+_CODED: dict[str, Any] = {"CONTEXT": kernels.PAIRS.value, "EPILOGUE": decoding.VALUES.value, "BITS": 16, "FORMAT": "BF16", "TILED": True}
 KERNELS = [
     _variant("tokens"),
     _variant("tokens, tiles", TILED=True),
@@ -242,17 +243,17 @@ KERNELS = [
     _variant("trellis, tiles", CONTEXT=kernels.PARITY.value, TILED=True),
     _variant("trellis, wide tiles", CONTEXT=kernels.PARITY.value, TILED=True, HELD=False),
     _variant("trellis and classes, tiles", CONTEXT=kernels.PAIRS.value, TILED=True),
-    _variant("trellis to BF16", CONTEXT=kernels.PARITY.value, EPILOGUE=kernels.VALUES.value, BITS=16, FORMAT="BF16"),
-    _variant("trellis to BF16, tiles", CONTEXT=kernels.PAIRS.value, EPILOGUE=kernels.VALUES.value, BITS=16, FORMAT="BF16", TILED=True),
-    _variant("trellis to F16, tiles", CONTEXT=kernels.PARITY.value, EPILOGUE=kernels.VALUES.value, BITS=16, FORMAT="F16", TILED=True),
-    _variant("trellis to F32, tiles", CONTEXT=kernels.PARITY.value, EPILOGUE=kernels.VALUES.value, BITS=32, FORMAT="F32", TILED=True),
+    _variant("trellis to BF16", CONTEXT=kernels.PARITY.value, EPILOGUE=decoding.VALUES.value, BITS=16, FORMAT="BF16"),
+    _variant("trellis to BF16, tiles", CONTEXT=kernels.PAIRS.value, EPILOGUE=decoding.VALUES.value, BITS=16, FORMAT="BF16", TILED=True),
+    _variant("trellis to F16, tiles", CONTEXT=kernels.PARITY.value, EPILOGUE=decoding.VALUES.value, BITS=16, FORMAT="F16", TILED=True),
+    _variant("trellis to F32, tiles", CONTEXT=kernels.PARITY.value, EPILOGUE=decoding.VALUES.value, BITS=32, FORMAT="F32", TILED=True),
     _variant("trellis and raw bits to BF16, tiles", **_CODED, RAW_KIND=8),
     _variant("trellis, raw bits and escapes to BF16, tiles", **_CODED, RAW_KIND=8, ESCAPES=True),
-    _variant("joined 8 bits, 3 packed", EPILOGUE=kernels.JOIN.value, REST_BITS=3, IS_PACKED=True),
-    _variant("joined 16 bits, rest 8", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=8, SIGN=1),
-    _variant("joined 16 bits, 7 packed", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=7, SIGN=2, IS_PACKED=True),
-    _variant("joined 32 bits, rest 24", EPILOGUE=kernels.JOIN.value, BITS=32, REST_BITS=24, SIGN=1),
-    _variant("joined 64 bits, rest 52", EPILOGUE=kernels.JOIN.value, BITS=64, REST_BITS=52),
-    _variant("centroids", EPILOGUE=kernels.GATHER.value, BITS=16),
-    _variant("wide centroids", EPILOGUE=kernels.GATHER_WIDE.value, BITS=16),
+    _variant("joined 8 bits, 3 packed", EPILOGUE=decoding.JOIN.value, REST_BITS=3, IS_PACKED=True),
+    _variant("joined 16 bits, rest 8", EPILOGUE=decoding.JOIN.value, BITS=16, REST_BITS=8, SIGN=1),
+    _variant("joined 16 bits, 7 packed", EPILOGUE=decoding.JOIN.value, BITS=16, REST_BITS=7, SIGN=2, IS_PACKED=True),
+    _variant("joined 32 bits, rest 24", EPILOGUE=decoding.JOIN.value, BITS=32, REST_BITS=24, SIGN=1),
+    _variant("joined 64 bits, rest 52", EPILOGUE=decoding.JOIN.value, BITS=64, REST_BITS=52),
+    _variant("centroids", EPILOGUE=decoding.GATHER.value, BITS=16),
+    _variant("wide centroids", EPILOGUE=decoding.GATHER_WIDE.value, BITS=16),
 ]
