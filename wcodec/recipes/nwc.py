@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,14 +18,14 @@ from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import CHUNK
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import EncodeError
-from wcodec.recipes.base import Importance, Method, require, weighed
+from wcodec.recipes.base import Importance, Method, Tensors, require, weighed
 from wcodec.recipes.trellis import RELATIVE, STATES, STEPS
 from wcodec.types import Section, Spec, UInts
 
 SAMPLE = 1 << 17
 """Weights that show whether the net pays."""
 GAIN = 0.001
-"""Bits per weight that it must save: decoding it takes several times as long."""
+"""Bits per weight that it must save beside its own: decoding it takes several times as long."""
 PRICE = 0.37
 """Squared steps that a bit is worth, of trellises; of scalars a quarter, as their step is twice as long."""
 
@@ -51,6 +51,7 @@ class NWC(Method):
     importance: Importance | None = None
     name: ClassVar[str] = "nwc"
     notes: list[str] = field(default_factory=list, init=False)
+    total: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         require(self.step is None or self.step > 0, "nwc: step is above 0")
@@ -70,15 +71,25 @@ class NWC(Method):
         given = ("step", "relative", "states", "net", "always", "level", "steps")
         return {"codec": "nwc"} | {key: value for key in given if (value := getattr(self, key)) is not None}
 
+    def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:
+        """Count the weights of the checkpoint's matrices, which share the bytes of the net."""
+        self.total = sum(its.count for its in map(tensors.spec, tensors.names) if len(its.shape) > 1)
+
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         weights = weighed(self.importance, name, "nwc")
         size = {"step": self.step} if self.step is not None else {"relative": self.relative or RELATIVE}
-        if self.always or not x.size or self._saves(*sample(x, spec, weights.get("curvature")), env, size) > GAIN:
+        if self.always or not x.size or self._saves(*sample(x, spec, weights.get("curvature")), env, size) > self._needed():
             return env.codecs["nwc"].encode(x, spec, env, **self._options(), **size, **weights)
         note = f"{name}: the net saves nothing"
         if note not in self.notes:
             self.notes.append(note)
         return self._plain(x, spec, env, size | weights)
+
+    def _needed(self) -> float:
+        """Return the bits per weight that the net must save."""
+        name = self.net or "fast"
+        size = nets.load(name).size if name in nets.names() else Path(name).stat().st_size
+        return GAIN + (8 * size / self.total if self.total else 0.0)
 
     def _options(self) -> dict[str, Any]:
         """Return the options of the codec."""

@@ -17,9 +17,11 @@ import numpy.typing as npt
 from wcodec.codecs.base import Env
 from wcodec.codecs.floats import trellis_encoder
 from wcodec.codecs.floats.trellis_encoder import Settings
+from wcodec.codecs.floats.trellis_model import LENGTHS, PRECISION
 from wcodec.codecs.integers.rans_encoder import TRELLIS_BLOCK, order_of
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import CHUNK, LATENT, Net
+from wcodec.coding.sampling import UNIT
 from wcodec.coding.trellis import Lattice, Quantised, factors
 from wcodec.coding.uniform import Grid, shrink, thresholds
 from wcodec.errors import EncodeError
@@ -31,6 +33,10 @@ SAMPLE = 1 << 17
 """Weights that the level is chosen by."""
 TRADE = 0.1
 """Squared steps that a bit is worth without a trellis."""
+MOST_BITS = 3
+"""Raw low bits that are tried for symbols of 8 bits."""
+RAW = 0.002
+"""Bits per symbol that they must save: they take longer to decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +224,20 @@ class Job:
         if kind.itemsize > 1:
             spread = float(np.sqrt(np.square(k, dtype=np.float64).mean()))
             coding = coding | {"bits": max(0, ceil(log2(spread / 16)), high.bit_length() - 20)}
-        return self.coded((k - np.float32(low)).astype(kind), -low, coding)
+        symbols = (k - np.float32(low)).astype(kind)
+        if kind.itemsize == 1 and (bits := raw_bits(symbols, self.env)):
+            coding = coding | {"bits": bits}
+        return self.coded(symbols, -low, coding)
+
+
+def raw_bits(symbols: U8, env: Env) -> int:
+    """Return how many low bits are best left to themselves: tables say little about rare symbols, and those of fine steps are all rare."""
+    counts, costs = np.bincount(symbols, minlength=256).astype(np.uint64), []
+    for bits in range(MOST_BITS + 1):
+        tokens = np.append(counts.reshape(-1, 1 << bits).sum(1, dtype=np.uint64), np.zeros(256 - (256 >> bits), np.uint64))[None]
+        lengths = LENGTHS[env.backend.fit_tables(tokens, PRECISION).frequencies]
+        costs.append(float((tokens * lengths).sum()) / UNIT + symbols.size * (bits + RAW * (bits > 0)))
+    return int(np.argmin(costs))
 
 
 def _coding(tile: tuple[int, int] | None, classes: tuple[U8, U8] | None, cols: int) -> dict[str, Any]:
