@@ -44,35 +44,39 @@ PRICE = 2.0
 class Sample:
     """Some elements of a tensor, which stand for all. scale: elements of the tensor for each of the sample.
 
-    comparable: they are in units in which squared errors are what they cost the model, so that those of several tensors add up.
+    peak: magnitude of the tensor's largest element. comparable: they are in units in which squared errors are what they cost the model,
+    so that those of several tensors add up.
     """
 
     x: UInts
     spec: Spec
     scale: float
+    peak: float
     comparable: bool = False
 
     @classmethod
     def of(cls, x: UInts, spec: Spec, room: int) -> Sample:
         """Take evenly spread runs of rows, about ``room`` elements; of very long rows, their beginnings."""
-        rows, cols = matrix_shape(spec)
+        (rows, cols), peak = matrix_shape(spec), float(np.abs(to_float32(x, spec.dtype)).max(initial=0))
         if spec.count <= room:
-            return cls(x.copy(), spec, 1.0)
+            return cls(x.copy(), spec, 1.0, peak)
         count = min(max(room // cols, min(rows, ROWS)), rows)
         width = min(cols, room // count)
         run = -(-count // ROWS)
         starts = [(rows - run) * i // max(-(-count // run) - 1, 1) for i in range(-(-count // run))]
         taken = np.concatenate([x.reshape(rows, cols)[at : at + run, :width] for at in starts])
-        return cls(np.ascontiguousarray(taken).reshape(-1), Spec(spec.dtype, taken.shape), spec.count / taken.size)
+        return cls(np.ascontiguousarray(taken).reshape(-1), Spec(spec.dtype, taken.shape), spec.count / taken.size, peak)
 
     @classmethod
     def whitened(cls, x: UInts, spec: Spec, room: int, curvature: Curvature) -> Sample:
-        """Take elements from everywhere, in units in which errors of all count alike."""
-        matrix = to_float32(x, spec.dtype).reshape(matrix_shape(spec))
-        flat = whitened(matrix, curvature.factor()[1], curvature.of_rows(len(matrix))).reshape(-1)
+        """Take evenly spread rows, all columns of which tell how they differ, in units in which errors of all count alike."""
+        rows, cols = matrix_shape(spec)
+        matrix = whitened(to_float32(x, spec.dtype).reshape(rows, cols), curvature.factor()[1], curvature.of_rows(rows))
+        high = max(1, min(room // cols, rows))
+        flat = matrix[np.arange(high) * rows // high].reshape(-1)
         count = max(1, min(room, flat.size) // 128) * 128
-        taken = flat[np.arange(count) * flat.size // count]
-        return cls(taken.view(np.uint32), Spec.of("F32", count // 128, 128), flat.size / count, curvature.outputs is not None)
+        taken, peak = flat[np.arange(count) * flat.size // count], float(np.abs(matrix).max())
+        return cls(taken.view(np.uint32), Spec.of("F32", count // 128, 128), spec.count / count, peak, curvature.outputs is not None)
 
     @property
     def values(self) -> F32:
@@ -251,16 +255,14 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, sample: S
     configs = _configs(method)
     if not configs:
         return ()
-    peak = float(np.abs(to_float32(x, spec.dtype)).max(initial=0))
-    if not 0 < peak < inf or not 0 < sample.signal < inf:
+    if not 0 < sample.peak < inf or not 0 < sample.signal < inf:
         return ()
     if curvature_of(importance, name) is not None:  # errors of codecs that do not weigh them so cannot be compared
         configs = [config for config in configs if config["codec"] == "trellis"] or configs
-        peak = max(peak, float(np.abs(sample.values).max()))
     found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
     for its in found:
         if isinstance(its, Steps):
-            its.high = min(its.high, log2(FARTHEST * its.scale / peak))
+            its.high = min(its.high, log2(FARTHEST * its.scale / sample.peak))
     return [its for its in found if its.high > its.low]
 
 
