@@ -83,13 +83,16 @@ def quality(original: str | Path, encoded: str | Path, evaluate: Callable[[Mappi
 
 def load_checkpoint(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """Load all tensors of a safetensors or ``.wcodec`` file, or of a folder of shards, as numpy arrays. Raises FormatError, OSError."""
-    found = {}
     with Checkpoint(path) as checkpoint:
-        for name in checkpoint.names:
-            spec = checkpoint.spec(name)
-            flat = np.empty(spec.count * spec.dtype.bits // (8 * spec.dtype.storage.itemsize), spec.dtype.storage)
-            checkpoint.read(name, 0, flat.size, flat)
-            found[name] = NUMPY.wrap(flat, spec)
+        return {name: load_tensor(checkpoint, name) for name in checkpoint.names}
+
+
+def load_tensor(checkpoint: Checkpoint, name: str) -> npt.NDArray[Any]:
+    """Load one tensor of an open checkpoint as a numpy array. Raises FormatError, OSError."""
+    spec = checkpoint.spec(name)
+    flat = np.empty(spec.count * spec.dtype.bits // (8 * spec.dtype.storage.itemsize), spec.dtype.storage)
+    checkpoint.read(name, 0, flat.size, flat)
+    found: npt.NDArray[Any] = NUMPY.wrap(flat, spec)
     return found
 
 

@@ -17,11 +17,13 @@ from wcodec.api.crew import Crew
 from wcodec.api.encoding import Encoding
 from wcodec.api.files import matches
 from wcodec.api.importance import importance_of
+from wcodec.api.pace import Pace
 from wcodec.api.report import EncodeReport, TensorRow
-from wcodec.api.sources import AllTensors, FileSource, MemorySource, Source
+from wcodec.api.sources import AllTensors, FileSource, MemorySource, SomeTensors, Source
 from wcodec.api.targets import Plan
 from wcodec.api.work import make_env, thread_count
 from wcodec.calibration.statistics import Statistics
+from wcodec.calibration.walk import Walk
 from wcodec.codecs import Env
 from wcodec.container import shards
 from wcodec.container.safetensors import SafetensorsFile, canonical_header
@@ -75,7 +77,8 @@ def encode(
     squared error of a tensor counts where bytes are shared; 1 where a name is missing.
     effort: fast, normal or best, of trellises that name no number of states: 8, 32 or 256.
     importance: of every weight (a checkpoint, or name → array), for methods that weigh errors. calibration: statistics of a model's layers
-    (``wcodec.calibrate``), by which the trellis keeps what layers compute, and other methods weigh errors.
+    (``wcodec.calibrate``), by which the trellis keeps what layers compute, and other methods weigh errors; or a walk that gathers them
+    meanwhile, block by block (``wcodec.calibrating.walk_folder``).
     include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
     readback: decode every tensor again and compare before the file is finished.
@@ -84,7 +87,7 @@ def encode(
     """
     path, bound = Path(source), Target.of(bpw, size, max_error)
     rules_of = _recipe(recipe, rules, _weights(importance, calibration), bound, effort)
-    job = _Job(rules_of, include, thread_count(threads), kernels, device, readback, force, bound, sensitivity or {})
+    job = _Job(rules_of, include, thread_count(threads), kernels, device, readback, force, bound, sensitivity or {}, _walk(calibration))
     if indexes.is_folder(path):
         return _encode_folder(path, None if target is None else Path(target), job, progress)
     began = time.perf_counter()
@@ -106,6 +109,10 @@ def _weights(importance: str | Path | Mapping[str, Any] | None, calibration: str
     return calibration if isinstance(calibration, Calibration) else Statistics(calibration)
 
 
+def _walk(calibration: str | Path | Calibration | None) -> Walk | None:
+    return calibration if isinstance(calibration, Walk) else None
+
+
 def _recipe(
     recipe: str | Path | Recipe | None, rules: Sequence[str], importance: Importance | None, target: Target | None, effort: str
 ) -> Recipe:
@@ -125,6 +132,7 @@ class _Job:
     force: bool
     target: Target | None = None
     sensitivity: Mapping[str, float] = field(default_factory=dict)
+    walk: Walk | None = None
     attempts: Attempts | None = None
 
     def env(self) -> Env:
@@ -241,7 +249,7 @@ def encode_tensors(
     """
     bound = Target.of(bpw, size, max_error)
     rules_of = _recipe(recipe, rules, _weights(importance, calibration), bound, effort)
-    job = _Job(rules_of, (), thread_count(threads), kernels, device, readback, force, bound, sensitivity or {})
+    job = _Job(rules_of, (), thread_count(threads), kernels, device, readback, force, bound, sensitivity or {}, _walk(calibration))
     names = sorted(tensors, key=lambda name: (ORDER.index(tensors[name][0].dtype.name), name))
     output = _Output("", MemorySource(tensors, names, tied or {}), target, metadata)
     ((rows, _),), _ = _encode_all([output], job, progress, sum(spec.size for spec, _ in tensors.values()))
@@ -255,6 +263,8 @@ Written: TypeAlias = tuple[list[TensorRow], int]
 def _encode_all(outputs: Sequence[_Output], job: _Job, progress: Progress | None, total: int) -> tuple[list[Written], list[str]]:
     """Encode all files, with a target again until they keep to it. total: bytes of the sources. Returns what the methods told, too."""
     seen, plan = job.prepare({output.name: output.tensors for output in outputs}, progress, total)
+    if job.walk is not None:
+        return _encode_along(job.walk, outputs, job, plan, lambda done: progress and progress(seen + done, seen + total))
     attempts = Attempts()
     while plan is not None:
         planned = replace(job, recipe=plan.choose(), attempts=attempts)
@@ -279,11 +289,43 @@ def _encode_all(outputs: Sequence[_Output], job: _Job, progress: Progress | None
     return found, list(job.recipe.notes())
 
 
+def _encode_along(
+    walk: Walk, outputs: Sequence[_Output], job: _Job, plan: Plan | None, progress: Callable[[int], object]
+) -> tuple[list[Written], list[str]]:
+    """Encode all files side by side, as a walk comes to the parts of a model. progress: is called with the bytes done."""
+    pace, done = None if plan is None else Pace(plan), 0
+    job = job if pace is None else replace(job, recipe=pace.recipe)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(output.writer(job)) for output in outputs]
+        crew = stack.enter_context(Crew(job.threads))
+        encodings = [Encoding(writer, job.recipe, job.env(), crew, job.readback, None) for writer in writers]
+        for output, writer in zip(outputs, writers, strict=True):
+            writer.order = output.tensors.names
+        for part in walk.parts([name for output in outputs for name in output.tensors.names]):
+            made = [row for encoding in encodings for row in encoding.rows]
+            recipe = job.recipe if pace is None else pace.at(part, sum(writer.size() for writer in writers), made)
+            for output, encoding in zip(outputs, encodings, strict=True):
+                encoding.recipe, before = recipe, len(encoding.rows)
+                for size in encoding.run(SomeTensors(output.tensors, set(part))):
+                    done += size
+                    progress(done)
+                for index, row in enumerate(encoding.rows[before:], before):
+                    if walk.sequential and row.alias is None and not row.lossless:
+                        walk.replace(row.name, encoding.decoded(index))
+        if pace is not None:
+            pace.check(sum(writer.size() for writer in writers))
+        found = []
+        for output, writer, encoding in zip(outputs, writers, encodings, strict=True):
+            rows = {row.name: row for row in encoding.rows}
+            found.append(([rows[name] for name in output.tensors.names], writer.close()))
+    return found, list(job.recipe.notes()) if pace is None else pace.notes()
+
+
 def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:
     """Encode all tensors in order and add them to the writer, reading each back when asked."""
     with Crew(job.threads) as crew:
-        encoding = Encoding(source, writer, job.recipe, job.env(), crew, job.readback, job.attempts)
-        for size in encoding.run():
+        encoding = Encoding(writer, job.recipe, job.env(), crew, job.readback, job.attempts)
+        for size in encoding.run(source):
             done += size
             if progress is not None:
                 progress(done, total)

@@ -11,6 +11,7 @@ from typing import Any
 
 import blake3
 import numpy as np
+import numpy.typing as npt
 
 from wcodec.api.attempts import Attempts
 from wcodec.api.crew import Crew, Task
@@ -19,7 +20,8 @@ from wcodec.api.outcome import Outcome, judge, parts_digest
 from wcodec.api.report import TensorRow
 from wcodec.api.sources import Source
 from wcodec.api.work import pieces, together
-from wcodec.codecs import Env, check, decode
+from wcodec.codecs import Env, check, decode, decode_all
+from wcodec.coding.numbers import to_float32
 from wcodec.container.records import TensorRecord
 from wcodec.container.writer import ContainerWriter
 from wcodec.errors import EncodeError
@@ -50,14 +52,14 @@ class _Coded:
 class Encoding:
     """Tensors on their way to a file: read and encoded by the crew, written by the caller in order, read back by the crew.
 
-    rows: what the report says of those written. readback: whether they are. attempts: what earlier ones at the same file made.
+    rows: what the report says of those written, from one source or several. readback: whether they are. attempts: what earlier ones at
+    the same file made.
     """
 
-    def __init__(
-        self, source: Source, writer: ContainerWriter, recipe: Recipe, env: Env, crew: Crew, readback: bool, attempts: Attempts | None
-    ) -> None:
+    def __init__(self, writer: ContainerWriter, recipe: Recipe, env: Env, crew: Crew, readback: bool, attempts: Attempts | None) -> None:
         self.rows: list[TensorRow] = []
-        self._source, self._writer, self._recipe, self._crew, self._readback = source, writer, recipe, crew, readback
+        self.recipe = recipe
+        self._writer, self._crew, self._readback = writer, crew, readback
         self._attempts = attempts
         self._env = env.within(writer.written_resource)
         alone = crew.threads == 1 or self._env.near is not None
@@ -65,8 +67,9 @@ class Encoding:
         self._known: dict[tuple[Spec, bytes], int] = {}
         self._first: dict[tuple[Spec, bytes], int] = {}
 
-    def run(self) -> Iterator[int]:
-        """Yield the bytes of the tensors that were written, run by run."""
+    def run(self, source: Source) -> Iterator[int]:
+        """Encode all tensors of a source; yield the bytes of those that were written, run by run."""
+        self._source, self._before = source, len(self.rows)
         checks: deque[Task[None]] = deque()
         for coded in self._crew.ordered(self._code, self._runs(), self._crew.threads * LARGE, self._size):
             written = [found for its in coded if (found := self._add(its)) is not None]
@@ -80,6 +83,12 @@ class Encoding:
             yield sum(its.spec.size for its in coded)
         while checks:
             self._crew.result(checks.popleft())
+
+    def decoded(self, index: int) -> npt.NDArray[np.float32]:
+        """Decode a tensor that was written, of which ``rows`` tell at this index."""
+        record = self._writer.written(index)
+        flat = decode_all(record.section, record.spec, self._env.host)
+        return to_float32(flat, record.spec.dtype).reshape(record.spec.shape)
 
     def _runs(self) -> Iterator[list[int]]:
         """Yield what one task encodes: neighbours of a few bytes, or one larger tensor."""
@@ -108,9 +117,10 @@ class Encoding:
             digest = blake3.blake3(data.view(np.uint8).data, max_threads=env.parallel).digest()
             x = data if env.near is None else self._there(index, data)
             coded = _Coded(index, spec, digest, x, stack)
-            earlier = self._known.get((spec, digest), index)
-            self._known[spec, digest] = min(index, earlier)
-            if earlier >= index:
+            place = self._before + index
+            earlier = self._known.get((spec, digest), place)
+            self._known[spec, digest] = min(place, earlier)
+            if earlier >= place:
                 self._encode(coded, data, env)
             coded.stack = stack.pop_all()
             return coded
@@ -118,11 +128,11 @@ class Encoding:
     def _encode(self, coded: _Coded, data: UInts, env: Env) -> None:
         """Encode a tensor and judge the section, or find both among earlier attempts. data: the tensor in memory of the host."""
         name, attempts = self._source.names[coded.index], self._attempts
-        method = self._recipe.choose(name, coded.spec).method
+        method = self.recipe.choose(name, coded.spec).method
         known = None if attempts is None else attempts.find(name, method)
         if known is None:
             again = attempts is not None and method is not LOSSLESS  # what is kept cannot be lent
-            found = self._recipe.encode(name, coded.data, coded.spec, env if again else env.leased(coded.stack))
+            found = self.recipe.encode(name, coded.data, coded.spec, env if again else env.leased(coded.stack))
             outcome = Outcome(coded.digest) if found.lossless else judge(found.section, coded.spec, data, coded.digest, env.host)
             if attempts is not None and again and not found.lossless:  # else the section may share memory with the source
                 attempts.keep(name, method, found, outcome)
@@ -136,10 +146,10 @@ class Encoding:
 
     def _add(self, coded: _Coded) -> tuple[_Coded, TensorRecord] | None:
         """Write an encoded tensor, or a reference to the same bytes; return what is to be read back."""
-        name = self._source.names[coded.index]
+        name, place = self._source.names[coded.index], self._before + coded.index
         with inside(name):
-            first = self._first.setdefault((coded.spec, coded.digest), coded.index)
-            if first != coded.index:
+            first = self._first.setdefault((coded.spec, coded.digest), place)
+            if first != place:
                 self._writer.add_alias(name, first, self._source.tied(coded.index))
                 self.rows.append(self.rows[first].alias_of(name))
             else:

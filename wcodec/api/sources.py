@@ -82,6 +82,30 @@ class MemorySource:
         return self.names[index] in self._tied
 
 
+class SomeTensors:
+    """Those tensors of a source that have one of some names."""
+
+    def __init__(self, source: Source, names: Container[str]) -> None:
+        self._source, self._at = source, [index for index, name in enumerate(source.names) if name in names]
+        self.names: Sequence[str] = [source.names[index] for index in self._at]
+
+    def spec(self, index: int) -> Spec:
+        """Return dtype and shape."""
+        return self._source.spec(self._at[index])
+
+    def read(self, index: int, env: Env, stack: ExitStack) -> UInts:
+        """Read the storage elements as the source does."""
+        return self._source.read(self._at[index], env, stack)
+
+    def there(self, index: int) -> Any | None:
+        """Return the storage elements on their device, if they have one."""
+        return self._source.there(self._at[index])
+
+    def tied(self, index: int) -> bool:
+        """Tell whether the tensor shares another's storage."""
+        return self._source.tied(self._at[index])
+
+
 class AllTensors:
     """The tensors of all shards by name, as methods look at them (``recipes.Tensors``). sources: target shard → its tensors.
 

@@ -68,7 +68,7 @@ class _Tensor:
 class Plan:
     """How a checkpoint gets under a size, found out by looking at samples once and then at what encoding made of them.
 
-    limit: bytes of all files. weights: elements, of tensors with equal bytes once.
+    limit: bytes of all files. weights: elements, of tensors with equal bytes once. rungs: what was chosen last.
     """
 
     target: Target
@@ -81,7 +81,7 @@ class Plan:
     threads: int
     attempt: int = 0
     _slope: float = 0.0
-    _rungs: dict[str, Rung] = field(default_factory=dict)
+    rungs: dict[str, Rung] = field(default_factory=dict)
     _methods: dict[tuple[str, int, float], Method] = field(default_factory=dict)
     _best: tuple[int, dict[str, Rung]] | None = None
     _size: int = 0
@@ -113,11 +113,15 @@ class Plan:
     def choose(self) -> Recipe:
         """Return the recipe with a setting for every tensor. Raises EncodeError when the target is too small."""
         if not self.attempt:
-            self._rungs = self._allocate()
+            self.rungs = self._allocate()
         self.attempt += 1
-        settings = {name: self._method(name, rung) for name, rung in self._rungs.items()}
+        settings = {name: self._method(name, rung) for name, rung in self.rungs.items()}
         settings |= {name: LOSSLESS for name in self.fixed if self.tensors[name].answers}
         return replace(self.recipe, text=f"{self.recipe.text}\n{self.target.text}", settings=settings)
+
+    def method_of(self, name: str) -> Method:
+        """Return the method of a tensor before the target chose its setting."""
+        return self.recipe.choose(name, self.tensors[name].spec).method
 
     def accept(self, size: int, rows: Iterable[TensorRow]) -> bool:
         """Tell whether files of this size will do; if not, learn from them. Raises EncodeError when the target is too small."""
@@ -125,19 +129,19 @@ class Plan:
         if fits and (size >= (1 - UNDER) * self.limit or self.attempt > ATTEMPTS or self._finest()):
             return True
         if fits and (self._best is None or size > self._best[0]):
-            self._best = size, self._rungs
+            self._best = size, self.rungs
         self._learn(size, {row.name: row for row in rows if row.alias is None})
         if self.attempt >= ATTEMPTS and self._best is None:
             raise self._impossible()
-        now = self._rungs
-        self._rungs = self._next() if self.attempt < ATTEMPTS or self._best is None else self._best[1]
-        return fits and self.attempt > 1 and _same(self._rungs, now)
+        now = self.rungs
+        self.rungs = self._next() if self.attempt < ATTEMPTS or self._best is None else self._best[1]
+        return fits and self.attempt > 1 and _same(self.rungs, now)
 
     def _next(self) -> dict[str, Rung]:
         """Return all rungs at another slope, or few other rungs where that suffices."""
         far = abs(self._size - self.limit) > NEAR * self.limit
-        found = self._allocate() if far else self._rungs
-        return adjust(self.options, self._rungs, AIM * self.limit - self._size) if _same(found, self._rungs) else found
+        found = self._allocate() if far else self.rungs
+        return adjust(self.options, self.rungs, AIM * self.limit - self._size) if _same(found, self.rungs) else found
 
     def _allocate(self) -> dict[str, Rung]:
         room = AIM * self.limit - self.overhead - sum(self.fixed.values())
@@ -182,18 +186,18 @@ class Plan:
         self.overhead = size - sum(row.size for row in rows.values())
         for name in self.fixed:
             self.fixed[name] = rows[name].size
-        for name, rung in list(self._rungs.items()):
+        for name, rung in list(self.rungs.items()):
             its = self.options[name]
             if rows[name].lossless:
                 its.lossless = rows[name].size
                 its.curves = [] if rung.position is not None else its.curves
-                self._rungs[name] = Rung(None, its.lossless, 0.0)
+                self.rungs[name] = Rung(None, its.lossless, 0.0)
             elif rung.size:
                 its.curves[rung.family].scale *= rows[name].size / rung.size
-                self._rungs[name] = replace(rung, size=rows[name].size)
+                self.rungs[name] = replace(rung, size=rows[name].size)
 
     def _finest(self) -> bool:
-        return all(rung.position is None for rung in self._rungs.values())
+        return all(rung.position is None for rung in self.rungs.values())
 
     def _smallest(self) -> float:
         return self.overhead + sum(self.fixed.values()) + sum(its.smallest().size for its in self.options.values())

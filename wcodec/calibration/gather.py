@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -48,13 +49,16 @@ def calibrate(
     """
     if Path(target).exists() and not force:
         raise FileExistsError(f"{target} exists")
-    gathering = _Gathering(model)
+    modules = layers_of(model)
+    if not modules:
+        raise EncodeError("the model has no linear layers or convolutions")
+    gathering = Gathering(modules, partial(call, model))
     items = iter(batches)
     try:
         first = next(items)
     except StopIteration:
         raise EncodeError("there are no batches to calibrate with") from None
-    with _prepared(model, gradients):
+    with prepared(model, gradients):
         gathering.look(first)
         size = gathering.size
         if announce is not None:
@@ -66,12 +70,14 @@ def calibrate(
     return gathering.save(target, force)
 
 
-class _Gathering:
-    """Sums over batches. owners: of every layer, the first layer that was given the same inputs."""
+class Gathering:
+    """Sums over batches. modules: layers by the names of their weights. run: is called with a batch, and calls them.
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.model = model
-        self.modules = {f"{name}.weight" if name else "weight": its for name, its in model.named_modules() if _layer(its) is not None}
+    layers: those that ran. owners: of every layer, the first layer that was given the same inputs.
+    """
+
+    def __init__(self, modules: Mapping[str, Any], run: Callable[[Any], Any]) -> None:
+        self.modules, self._run = modules, run
         self.layers: dict[str, Layer] = {}
         self.owners: dict[str, str] = {}
         self.sums: dict[str, torch.Tensor] = {}
@@ -79,8 +85,6 @@ class _Gathering:
         self.squares: dict[str, torch.Tensor] = {}
         self.batches = 0
         self._seen: dict[tuple[Any, ...], tuple[Any, int, str]] = {}
-        if not self.modules:
-            raise EncodeError("the model has no linear layers or convolutions")
 
     def look(self, batch: Any) -> None:
         """Find out which layers run, and which share their inputs."""
@@ -89,19 +93,19 @@ class _Gathering:
             self.owners.setdefault(name, self._owner(name, module, x))
 
         with self._hooked(hook):
-            _call(self.model, batch)
+            self._run(batch)
         numbers = {owner: number for number, owner in enumerate(dict.fromkeys(self.owners.values()))}
         for name, owner in self.owners.items():
             layer = _layer(self.modules[name])
             assert layer is not None, "only layers are hooked"
             self.layers[name] = Layer(numbers[owner], *layer)
 
-    def add(self, batch: Any, gradients: bool, matters: Callable[[Any], torch.Tensor] | None, seed: int) -> None:
+    def add(self, batch: Any, gradients: bool = False, matters: Callable[[Any], torch.Tensor] | None = None, seed: int = 0) -> None:
         """Run the model over a batch and add what it shows. Raises EncodeError."""
         import torch
 
         with self._hooked(self._add, self._grown if gradients else None):
-            output = _call(self.model, batch)
+            output = self._run(batch)
             if gradients:
                 torch.autograd.backward(_probe(output, matters, seed))
         self.batches += 1
@@ -182,8 +186,13 @@ class _Gathering:
             yield
 
 
+def layers_of(model: torch.nn.Module) -> dict[str, Any]:
+    """Return a model's linear layers and convolutions by the names of their weights."""
+    return {f"{name}.weight" if name else "weight": its for name, its in model.named_modules() if _layer(its) is not None}
+
+
 @contextmanager
-def _prepared(model: torch.nn.Module, gradients: bool) -> Iterator[None]:
+def prepared(model: torch.nn.Module, gradients: bool = False) -> Iterator[None]:
     """Let a model run as it does in use, without gradients of its parameters; afterwards it is as it was."""
     import torch
 
@@ -202,7 +211,8 @@ def _prepared(model: torch.nn.Module, gradients: bool) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _call(model: Any, batch: Any) -> Any:
+def call(model: Any, batch: Any) -> Any:
+    """Call a model with a mapping of keywords, a tuple, or one tensor."""
     if isinstance(batch, Mapping):
         return model(**batch)
     return model(*batch) if isinstance(batch, tuple | list) else model(batch)
@@ -296,4 +306,4 @@ def _unfold(module: Any, x: torch.Tensor, spatial: int) -> torch.Tensor:
     return rows
 
 
-__all__ = ["calibrate"]
+__all__ = ["Gathering", "calibrate", "call", "layers_of", "prepared"]

@@ -49,7 +49,7 @@ class Layer:
 class Statistics(Calibration):
     """A file of statistics, which reads what it is asked for: importances of weights by name, and curvatures of matrices.
 
-    Raises FormatError, OSError.
+    batches: of the model's calls that they come from. Raises FormatError, OSError.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -60,7 +60,9 @@ class Statistics(Calibration):
         if metadata.get("kind") != KIND:
             raise Corrupt("not a file of statistics, which wcodec calibrate makes", at=str(path))
         self.layers: Mapping[str, Layer] = {}
+        self.batches = 0
         try:
+            self.batches = int(metadata.get("batches", 0))
             found = json.loads(metadata["layers"])
             self.layers = {name: Layer(its["inputs"], tuple(its["shape"]), its["axis"]) for name, its in found.items()}
             sizes = {f"inputs.{its.inputs}": triangle(its.width) for its in self.layers.values()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wcodec.cli.errors import reporting
-from wcodec.cli.options import Backend, Device, Force, Jobs, Json, Kernels, NoProgress, Out, within
-from wcodec.cli.progress import Bar
+from wcodec.cli.options import CONTEXT, Backend, Context, Device, Force, Jobs, Json, Kernels, NoProgress, Out, within
+from wcodec.cli.progress import Bar, quiet
 from wcodec.cli.text import emit, human, percent, say, shape_of, table
 
 if TYPE_CHECKING:
     from wcodec.api.report import EncodeReport, TensorRow
+    from wcodec.calibration.walk import Walk
 
 EXAMPLES = """\b
 Examples:
@@ -26,6 +28,8 @@ Examples:
   wcodec encode model.safetensors --bpw 4 --effort best
   wcodec encode model.safetensors --recipe wfn:delta=0.05
   wcodec encode model.safetensors --recipe my.toml --importance gradients.safetensors
+  wcodec encode model.safetensors --bpw 3 --calibration model.stats
+  wcodec encode model/ --bpw 3 --calibrate sample.txt -o encoded/
   wcodec encode model.safetensors -t '*.query.*=uniform:bits=6' -t '*.ffn.*=gwk:values=16'
 
 \b
@@ -95,6 +99,15 @@ def run(
         Path | None,
         typer.Option(metavar="STATS", help="What wcodec calibrate has gathered: keep what layers compute.", show_default=False),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Gather as much meanwhile, block by block of a transformers model, from text or, in an .npz file, token ids.",
+            show_default=False,
+        ),
+    ] = None,
+    context: Context = CONTEXT,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
     device: Device = "cpu",
@@ -107,13 +120,16 @@ def run(
 ) -> None:
     """Encode safetensors to .wcodec.
 
+    With --calibrate, SRC is a transformers model: a folder with config.json, or a file in it. Weights and statistics of one block are in
+    memory at a time, and what goes from block to block lies beside the result meanwhile. Needs the extra wcodec[transformers].
+
     Every tensor is read back and compared before the file gets its name. A run that fails or is stopped leaves no file.
     """
     target = within(out, src, ".wcodec")
     with reporting(src, json, target=target or src.parent):
         from wcodec.api.encoder import encode
 
-        with Bar(src.name, not no_progress) as bar:
+        with Bar(src.name, not no_progress) as bar, _walk(src, target, calibrate, calibration, context) as walk:
             report = encode(
                 src,
                 target,
@@ -124,7 +140,7 @@ def run(
                 effort=effort.value,
                 rules=[text for text in tensor or () if "=" in text],
                 importance=importance,
-                calibration=calibration,
+                calibration=walk or calibration,
                 include=[text for text in tensor or () if "=" not in text],
                 threads=jobs or None,
                 kernels=backend.value,
@@ -138,6 +154,22 @@ def run(
         else:
             for line in _lines(report):
                 say(line)
+
+
+@contextmanager
+def _walk(src: Path, target: Path | None, text: Path | None, statistics: Path | None, context: int) -> Iterator[Walk | None]:
+    """Prepare a walk along the model where a text is given."""
+    if text is None:
+        yield None
+        return
+    from wcodec.calibrating import walk_folder
+    from wcodec.errors import RecipeError
+
+    if statistics is not None:
+        raise RecipeError("--calibrate and --calibration exclude each other")
+    beside = src if src.is_dir() else src.parent
+    with quiet(), walk_folder(src, text=text, context=context, scratch=beside if target is None else target.parent) as walk:
+        yield walk
 
 
 def _lines(report: EncodeReport) -> Iterator[str]:

@@ -41,6 +41,10 @@ Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to 
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, errors included.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress bar (none is shown off a terminal either).")]
+CONTEXT = 512
+Context = Annotated[
+    int, typer.Option("--context", metavar="N", min=1, help="Tokens of the pieces of a text that a model reads, each by itself.")
+]
 Limit = Annotated[
     str | None,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -28,7 +29,8 @@ class ContainerWriter:
 
     target: a path, or a binary buffer that can be written, read and sought. source_header: the source's first bytes where its
     canonical header differs. encoder: how the file was made. force: overwrite. minor: required minor version.
-    metadata, source_header, encoder and minor are attributes too, read by `close`.
+    metadata, source_header, encoder and minor are attributes too, read by `close`, and so is order: names in the order of the
+    source, where they were added in another one.
     Use as a context manager: an exception leaves no file. Raises FileExistsError, OSError.
     """
 
@@ -43,9 +45,10 @@ class ContainerWriter:
         minor: int = 0,
     ) -> None:
         self.metadata, self.source_header, self.encoder, self.minor = metadata, source_header, encoder, minor
+        self.order: Sequence[str] | None = None
         self._names: dict[str, int] = {}
         self._records: list[bytes] = []
-        self._aliases: set[int] = set()
+        self._aliases: dict[int, Alias] = {}
         self._resources: list[bytes] = []
         self._heights: list[int] = []
         self._shared: dict[Resource, Ref] = {}
@@ -79,7 +82,7 @@ class ContainerWriter:
         self._check_name(name)
         if not 0 <= index < len(self._records) or index in self._aliases:
             raise EncodeError(f"alias of {index}, which is no tensor", at=name, rule="C-17")
-        self._aliases.add(len(self._records))
+        self._aliases[len(self._records)] = Alias(index, tied)
         return self._keep(name, pack_record(Alias(index, tied), self._place))
 
     def add_resource(self, spec: Spec, section: Section) -> Ref:
@@ -148,9 +151,10 @@ class ContainerWriter:
 
     def _packed(self) -> tuple[bytes, bool]:
         """Return the manifest as it is stored, and whether it is compressed."""
+        names, records = self._ordered()
         manifest = Manifest(
-            names=list(self._names),
-            records=self._records,
+            names=names,
+            records=records,
             extents=np.array(self._extents, np.uint64).reshape(-1, 2),
             checksums=np.array(self._checksums, np.uint64),
             resources=self._resources,
@@ -164,6 +168,17 @@ class ContainerWriter:
             raise EncodeError(e.message, rule=e.rule) from None
         smaller = zstdframe.compress(packed, LEVEL)
         return (smaller, True) if len(smaller) < len(packed) else (packed, False)
+
+    def _ordered(self) -> tuple[list[str], list[bytes]]:
+        """Return names and records in the order that is asked for."""
+        if self.order is None:
+            return list(self._names), self._records
+        indexes = [self._names[name] for name in self.order if name in self._names]
+        places = {index: place for place, index in enumerate(indexes)}
+        moved = {index: Alias(places[its.index], its.tied) for index, its in self._aliases.items()}
+        names = list(self._names)
+        records = [pack_record(moved[i], self._place) if i in moved else self._records[i] for i in indexes]
+        return [names[i] for i in indexes], records
 
     def _check_name(self, name: str) -> None:
         if not self._usable:

@@ -1,0 +1,285 @@
+"""Statistics of a model block by block, while it is encoded: weights of one block are in memory at a time, and its statistics alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wcodec.calibration.gather import Gathering, call, layers_of, prepared
+from wcodec.calibration.statistics import Statistics
+from wcodec.codecs.floats.curvature import Curvature
+from wcodec.errors import EncodeError
+from wcodec.recipes.base import Calibration
+
+if TYPE_CHECKING:
+    import torch
+
+F32 = npt.NDArray[np.float32]
+
+
+class Walk(Calibration):
+    """Statistics of the part of a model where the walk is: what comes before its stack of blocks, a block, or what comes behind.
+
+    model: without weights (``hollow``). batches: what it is called with. read: of a name that is among ``known``, the weights. scratch: a
+    folder for what goes from one block to the next, and for a block's statistics. sequential: blocks are given what the encoded ones
+    before them make, not what the original ones do, so that they make up for it. Use as a context manager. Raises EncodeError unless there
+    is one stack of blocks.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        batches: Sequence[Any],
+        read: Callable[[str], F32],
+        known: Collection[str],
+        *,
+        scratch: str | Path | None = None,
+        sequential: bool = True,
+    ) -> None:
+        self.sequential = sequential
+        self._model, self._batches = model.eval(), batches
+        self._weights = _Weights(model, read, known)
+        self._path, self._blocks = _stack(model)
+        self._calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
+        self._tuples = False
+        self._now: Statistics | None = None
+        self._folder = TemporaryDirectory(prefix=".wcodec-walk-", dir=scratch)
+
+    def __enter__(self) -> Walk:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._now = None
+        self._folder.cleanup()
+
+    def parts(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """Yield names of the checkpoint's tensors, part by part, each once its statistics are there. Raises EncodeError."""
+        prefixes = {f"{self._path}.{i}.": i for i in range(len(self._blocks))}
+        inside: dict[int, list[str]] = {i: [] for i in range(len(self._blocks))}
+        outside: list[str] = []
+        for name in names:
+            block = next((i for prefix, i in prefixes.items() if name.startswith(prefix)), None)
+            (outside if block is None else inside[block]).append(name)
+        layers = {name: its for name, its in layers_of(self._model).items() if not name.startswith(f"{self._path}.")}
+        with prepared(self._model):
+            early = self._look(layers, self._before)
+            late = [name for name in outside if name in layers and name not in early]
+            yield [name for name in outside if name not in late]
+            self._leave(self._before)
+            for i, block in enumerate(self._blocks):
+                prefix, run = f"{self._path}.{i}.", partial(self._through, i)
+                self._look({prefix + name: its for name, its in layers_of(block).items()}, run)
+                yield inside[i]
+                self._leave(run)
+            if late:
+                self._look({name: layers[name] for name in late}, self._behind)
+                yield late
+
+    def replace(self, name: str, x: F32) -> None:
+        """Let the part where the walk is go on with what became of a tensor."""
+        self._weights.replace(name, x)
+
+    def __getitem__(self, name: str) -> F32:
+        if self._now is None:
+            raise KeyError(name)
+        return self._now[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now or ())
+
+    def __len__(self) -> int:
+        return len(self._now or ())
+
+    def curvature(self, name: str) -> Curvature | None:
+        """Return what errors of a matrix cost; None where the walk is elsewhere, or that is not known."""
+        return None if self._now is None else self._now.curvature(name)
+
+    def _look(self, layers: dict[str, Any], run: Callable[[int], None]) -> Collection[str]:
+        """Run a part over all batches and gather statistics of its layers; return those that ran."""
+        gathering = Gathering(layers, run)
+        gathering.look(0)
+        for number in range(len(self._batches)):
+            gathering.add(number)
+        self._now = gathering.save(Path(self._folder.name) / "statistics", True)
+        return gathering.layers
+
+    def _leave(self, run: Callable[[int], None]) -> None:
+        """Hand what a part makes, once it is encoded, to the next one, and forget its weights and statistics."""
+        self._now = None
+        for number in range(len(self._batches)):
+            if self.sequential:
+                run(number)
+            self._file(number, "new").replace(self._file(number))
+        self._weights.drop()
+
+    def _before(self, number: int) -> None:
+        """Run what comes before the blocks; keep what the first one is given, and how each is called."""
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def stub(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if not calls:
+                self._keep(number, x)
+            calls.append((args, kwargs))
+            if len(calls) == len(self._blocks):
+                raise _Stop
+            return x
+
+        with self._stubs([stub] * len(self._blocks)):
+            self._run(number)
+        self._calls[number : number + 1] = [calls]
+
+    def _through(self, block: int, number: int) -> None:
+        """Run a block."""
+        args, kwargs = self._calls[number][block]
+        found = self._blocks[block](self._given(number), *args, **kwargs)
+        self._tuples = isinstance(found, tuple)
+        self._keep(number, found[0] if self._tuples else found)
+
+    def _behind(self, number: int) -> None:
+        """Run what comes behind the blocks."""
+
+        def stub(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return x
+
+        def last(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            return (self._given(number),) if self._tuples else self._given(number)
+
+        with self._stubs([*[stub] * (len(self._blocks) - 1), last]):
+            self._run(number)
+
+    def _run(self, number: int) -> None:
+        try:
+            call(self._model, self._batches[number])
+        except _Stop:
+            return
+
+    @contextmanager
+    def _stubs(self, stubs: Sequence[Callable[..., Any]]) -> Iterator[None]:
+        """Call these in place of the blocks."""
+        with ExitStack() as stack:
+            for block, stub in zip(self._blocks, stubs, strict=True):
+                block.forward = stub
+                stack.callback(delattr, block, "forward")
+                stack.enter_context(self._weights.without(block))
+            yield
+
+    def _file(self, number: int, kind: str = "now") -> Path:
+        return Path(self._folder.name) / f"{number}.{kind}"
+
+    def _keep(self, number: int, x: torch.Tensor) -> None:
+        import torch
+
+        torch.save(x.contiguous(), self._file(number, "new"))
+
+    def _given(self, number: int) -> torch.Tensor:
+        import torch
+
+        found: torch.Tensor = torch.load(self._file(number), weights_only=True)
+        return found
+
+
+class _Stop(Exception):
+    """All that was wanted of a run has been seen."""
+
+
+class _Weights:
+    """Parameters of a hollow model, which come when their module, or block, is called, and stay until they are dropped."""
+
+    def __init__(self, model: torch.nn.Module, read: Callable[[str], F32], known: Collection[str]) -> None:
+        self._read = read
+        self._names: dict[int, list[str]] = {}
+        self._there: dict[str, tuple[Any, str, Any]] = {}
+        self._off: set[Any] = set()
+        _, blocks = _stack(model)
+        whole = {block: list(block.modules()) for block in blocks}
+        inner = {its for modules in whole.values() for its in modules}
+        self._with = whole | {its: [its] for its in model.modules() if its not in inner and its._parameters}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            self._names.setdefault(id(parameter), []).append(name)
+        self._names = {key: [name for name in names if name in known] or names for key, names in self._names.items()}
+        missing = sorted(names[0] for names in self._names.values() if names[0] not in known)
+        if missing:
+            raise EncodeError(f"the checkpoint has no {', '.join(missing[:4])}: names must be those of the model's parameters")
+        for module in self._with:
+            module.register_forward_pre_hook(self._come)
+
+    def replace(self, name: str, x: F32) -> None:
+        """Put other values in the place of loaded ones."""
+        import torch
+
+        if name in self._there:
+            module, key, _ = self._there[name]
+            module._parameters[key].data = torch.from_numpy(x)
+
+    def drop(self) -> None:
+        """Forget all that is loaded."""
+        for module, key, empty in self._there.values():
+            module._parameters[key] = empty
+        self._there.clear()
+
+    @contextmanager
+    def without(self, block: Any) -> Iterator[None]:
+        """Call a block without its parameters."""
+        self._off.add(block)
+        try:
+            yield
+        finally:
+            self._off.discard(block)
+
+    def _come(self, module: Any, inputs: Any) -> None:
+        import torch
+
+        for its in () if module in self._off else self._with[module]:
+            for key, parameter in its._parameters.items():
+                if parameter is not None and parameter.is_meta:
+                    name = self._names[id(parameter)][0]
+                    self._there[name] = its, key, parameter
+                    its._parameters[key] = torch.nn.Parameter(torch.from_numpy(self._read(name)), requires_grad=False)
+
+
+@contextmanager
+def hollow() -> Iterator[None]:
+    """Let modules be made with their buffers, but without memory for their parameters."""
+    import torch
+
+    plain = torch.nn.Module.register_parameter
+
+    def register(module: Any, name: str, parameter: Any) -> None:
+        plain(module, name, parameter)
+        if parameter is not None:
+            module._parameters[name] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
+
+    torch.nn.Module.register_parameter = register  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        torch.nn.Module.register_parameter = plain  # type: ignore[method-assign]
+
+
+def _stack(model: torch.nn.Module) -> tuple[str, list[Any]]:
+    """Return the name and the blocks of a model's only stack."""
+    import torch
+
+    found: dict[str, Any] = {}
+    for name, its in model.named_modules():
+        inner = any(name.startswith(f"{other}.") for other in found)
+        if isinstance(its, torch.nn.ModuleList) and not inner and any(True for _ in its.parameters()):
+            found[name] = its
+    if len(found) != 1:
+        raise EncodeError(
+            f"the model has {len(found)} stacks of blocks ({', '.join(found) or 'none'}), and a walk goes along one: "
+            "gather statistics of the whole model first (wcodec calibrate)"
+        )
+    ((name, blocks),) = found.items()
+    return name, list(blocks)
+
+
+__all__ = ["Walk", "hollow"]
