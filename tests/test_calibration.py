@@ -84,11 +84,13 @@ def test_file(tmp_path):
     """Triangles come back as matrices, bit for bit, with the weights of outputs."""
     first, second, outputs = moments(20), moments(27, 1), np.arange(1, 9, dtype=np.float32)
     layers = {"a": Layer(0, (8, 20)), "b": Layer(0, (5, 20)), "c": Layer(1, (4, 3, 3, 3)), "d": Layer(0, (20, 6), 0)}
-    write(tmp_path / "s", layers, iter([first, second]), {"a": outputs}, {}, False)
+    write(tmp_path / "s", layers, iter([first, second]), {"a": 8, "e": 1}, iter([outputs, outputs[:1]]), {}, False)
     found = Statistics(tmp_path / "s")
     assert np.array_equal(found.curvature("a").inputs, first) and np.array_equal(found.curvature("a").outputs, outputs)
     assert np.array_equal(found.curvature("c").inputs, second) and found.curvature("c").outputs is None
     assert found.curvature("d") is None and found.curvature("e") is None
+    assert found.cost("e") == 1 and found.cost("b") is None
+    np.testing.assert_allclose(found.cost("a"), outputs.mean() * np.diagonal(first).mean(), rtol=1e-6)
     assert np.array_equal(found["a"].reshape(8, 20), np.multiply.outer(outputs, np.diagonal(first)))
     assert np.array_equal(found["d"].reshape(20, 6)[:, 3], np.diagonal(first))
     save_file({"inputs.0": first}, tmp_path / "t")
@@ -139,11 +141,40 @@ def test_gathering(block, tmp_path):
 
 
 def test_gradients(tmp_path):
-    """The weights of a last layer's outputs, whose squared error matters, are all the number of positions of a batch."""
-    model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
-    found = wcodec.calibrate(model, [torch.randn(5, 16) for _ in range(4)], tmp_path / "s", gradients=True)
-    np.testing.assert_allclose(found.curvature("2.weight").outputs, 5.0)
-    assert wcodec.calibrate(model, [torch.randn(5, 16)], tmp_path / "t").curvature("0.weight").outputs is None
+    """What small errors cost is told before they are made: errors as the trellis makes them, and of single elements."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.shift = torch.nn.Linear(16, 24), torch.nn.Linear(24, 4), torch.nn.Parameter(torch.randn(5, 24))
+
+        def forward(self, x):
+            return self.second(torch.tanh(self.first(x) + self.shift))
+
+    torch.manual_seed(0)
+    model, batches = Model(), [torch.randn(8, 5, 16) for _ in range(60)]
+    model.first.weight.grad = torch.ones(24, 16)
+    found = wcodec.calibrate(model, batches, tmp_path / "s")
+    assert model.first.weight.grad.eq(1).all() and model.second.weight.grad is None and model.second.weight.requires_grad
+    assert wcodec.calibrate(model, batches, tmp_path / "t", gradients=False).curvature("first.weight").outputs is None
+    for name, weight in (("first.weight", model.first.weight), ("second.weight", model.second.weight), ("shift", model.shift)):
+        loss, told = 0.0, 0.0
+        with torch.no_grad():
+            for _ in range(20):
+                error = 1e-3 * torch.randn(weight.shape)
+                if name != "shift":
+                    its = found.curvature(name)
+                    upper, d = its.factor()
+                    scaled = error.numpy() * np.linspace(0.1, 2, len(error))[:, None]
+                    error = torch.from_numpy((scaled / np.sqrt(d)) @ np.linalg.inv(upper)).float()
+                    told += float((scaled**2).sum(1) @ its.outputs)
+                else:
+                    told += found.cost(name) * float(error.square().sum())
+                before = [model(x) for x in batches]
+                weight += error
+                loss += sum(float((model(x) - y).square().sum()) for x, y in zip(batches, before, strict=True)) / len(batches)
+                weight -= error
+        assert abs(loss / told - 1) < 0.15, name
 
 
 @pytest.mark.parametrize("recipe", ["trellis:states=8", "gwk:values=8", "pruned:keep=0.5"])

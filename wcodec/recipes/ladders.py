@@ -21,7 +21,7 @@ from wcodec.codecs.lossless import lossless
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import RecipeError
-from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, curvature_of
+from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, cost_of, curvature_of
 from wcodec.recipes.codebooks import GWK
 from wcodec.recipes.nwc import NWC
 from wcodec.recipes.pruned import Pruned
@@ -44,28 +44,27 @@ PRICE = 2.0
 class Sample:
     """Some elements of a tensor, which stand for all. scale: elements of the tensor for each of the sample.
 
-    peak: magnitude of the tensor's largest element. comparable: they are in units in which squared errors are what they cost the model,
-    so that those of several tensors add up.
+    peak: magnitude of the tensor's largest element. cost: of a squared error, to the model; None where that is not known.
     """
 
     x: UInts
     spec: Spec
     scale: float
     peak: float
-    comparable: bool = False
+    cost: float | None = None
 
     @classmethod
-    def of(cls, x: UInts, spec: Spec, room: int) -> Sample:
+    def of(cls, x: UInts, spec: Spec, room: int, cost: float | None = None) -> Sample:
         """Take evenly spread runs of rows, about ``room`` elements; of very long rows, their beginnings."""
         (rows, cols), peak = matrix_shape(spec), float(np.abs(to_float32(x, spec.dtype)).max(initial=0))
         if spec.count <= room:
-            return cls(x.copy(), spec, 1.0, peak)
+            return cls(x.copy(), spec, 1.0, peak, cost)
         count = min(max(room // cols, min(rows, ROWS)), rows)
         width = min(cols, room // count)
         run = -(-count // ROWS)
         starts = [(rows - run) * i // max(-(-count // run) - 1, 1) for i in range(-(-count // run))]
         taken = np.concatenate([x.reshape(rows, cols)[at : at + run, :width] for at in starts])
-        return cls(np.ascontiguousarray(taken).reshape(-1), Spec(spec.dtype, taken.shape), spec.count / taken.size, peak)
+        return cls(np.ascontiguousarray(taken).reshape(-1), Spec(spec.dtype, taken.shape), spec.count / taken.size, peak, cost)
 
     @classmethod
     def whitened(cls, x: UInts, spec: Spec, room: int, curvature: Curvature) -> Sample:
@@ -76,7 +75,8 @@ class Sample:
         flat = matrix[np.arange(high) * rows // high].reshape(-1)
         count = max(1, min(room, flat.size) // 128) * 128
         taken, peak = flat[np.arange(count) * flat.size // count], float(np.abs(matrix).max())
-        return cls(taken.view(np.uint32), Spec.of("F32", count // 128, 128), spec.count / count, peak, curvature.outputs is not None)
+        cost = None if curvature.outputs is None else 1.0
+        return cls(taken.view(np.uint32), Spec.of("F32", count // 128, 128), spec.count / count, peak, cost)
 
     @property
     def values(self) -> F32:
@@ -240,9 +240,10 @@ def answers(method: Method) -> bool:
 
 def sample_of(method: Method, name: str, x: UInts, spec: Spec, room: int) -> Sample:
     """Return a sample of a tensor of about ``room`` elements, in the units in which a method weighs errors."""
-    curvature = curvature_of(getattr(method, "importance", None), name)
+    importance: Importance | None = getattr(method, "importance", None)
+    curvature = curvature_of(importance, name)
     if curvature is None or not any(config["codec"] == "trellis" for config in _configs(method)):
-        return Sample.of(x, spec, room)
+        return Sample.of(x, spec, room, cost_of(importance, name))
     return Sample.whitened(x, spec, room, curvature)
 
 
