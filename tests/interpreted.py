@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from wcodec.backends import Backend
 from wcodec.backends.triton.backend import TritonBackend
-from wcodec.backends.triton.launch import TILE
+from wcodec.backends.triton.tile import TILE
 
 ORACLE = Backend()
 TRITON = TritonBackend(torch.device("cpu"), ORACLE)

@@ -202,6 +202,16 @@ def test_same_file_from_a_device(device, tmp_path):
 
 
 @pytest.mark.parametrize("device", EACH)
+def test_same_trellis_from_a_device(device, tmp_path):
+    """Columns are searched there, small tensors and halves as well."""
+    state = {"a.weight": torch.randn(70, 130) * 0.02, "b.weight": torch.randn(64, 200).bfloat16(), "a.bias": torch.randn(70)}
+    wcodec.torch.save_file(state, tmp_path / "cpu.wcodec", recipe="trellis")
+    there = {name: x.to(opening(device)["device"]) for name, x in state.items()}
+    wcodec.torch.save_file(there, tmp_path / "there.wcodec", recipe="trellis", **opening(device))
+    assert (tmp_path / "cpu.wcodec").read_bytes() == (tmp_path / "there.wcodec").read_bytes()
+
+
+@pytest.mark.parametrize("device", EACH)
 def test_slices_and_out(device):
     x = {"m": torch.randn(30, 20, 3), "v": torch.arange(50), "s": torch.tensor(3.0), "e": torch.empty(0, 4)}
     with wcodec.safe_open(wcodec.torch.save(x), "pt", **opening(device)) as file:

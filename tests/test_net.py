@@ -30,7 +30,8 @@ def near_the_bound(rng: np.random.Generator, hidden: int) -> Net:
         return Linear(weights, (left * rng.choice([-1, 1], outputs)).astype(np.int32))
 
     one, shift = np.ones(hidden, np.uint8), int(rng.integers(7))
-    middle = Requantise(127, 127, 17 * one), Save(), Residual(one), Requantise(127, 127, one)
+    low = int(rng.choice([0, 127]))  # with 0, kernels know that no input is negative
+    middle = Requantise(low, 127, 17 * one), Save(), Residual(one), Requantise(low, 127, one)
     if hidden < 400:
         last = (filled(CHUNK, hidden, FINAL),)
     else:

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from battery import BACKENDS, decoded, make_env, same_bits
+import torch
+from battery import BACKENDS, DEVICES, decoded, make_env, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels import ORACLE, each, needs_native
@@ -17,8 +18,10 @@ from wcodec.codecs.base import stored_size
 from wcodec.codecs.floats.trellis_layout import Layout, choose_layout
 from wcodec.codecs.floats.trellis_model import choose
 from wcodec.coding.rans import Order, branches, next_trellis_state
-from wcodec.coding.trellis_search import Moments, Search
+from wcodec.coding.trellis_search import Moments, Piece, Search
 from wcodec.types import Spec
+
+EACH = [pytest.param(name, marks=pytest.mark.cuda if "@" in name else ()) for name in DEVICES]
 
 
 @st.composite
@@ -57,6 +60,33 @@ def test_search(drawn):
         assert np.array_equal(found.counts, moments.counts) and np.array_equal(found.sums, moments.sums)
 
 
+@pytest.mark.parametrize("device", EACH)
+@given(drawn=searches())
+@settings(max_examples=60, deadline=None)
+def test_search_on_a_device(device, drawn):
+    """Tensors that stand there, and pieces of the host that are searched side by side."""
+    how, x, weights, classes, dtype = drawn
+    want, moments = np.zeros(x.shape, dtype), Moments.zeros(how.costs.shape)
+    ORACLE.trellis_search(how, x, weights, classes, want, moments)
+    backend, found = make_env(device).backend, Moments.zeros(how.costs.shape)
+    there = [None if its is None else torch.from_numpy(its).to(backend.device) for its in (x, weights)]
+    out = backend.empty(x.size, np.dtype(dtype)).view(x.shape)
+    backend.trellis_search(how, *there, classes, out, found)
+    assert same_bits(backend.to_host(out), want)
+    assert np.array_equal(found.counts, moments.counts) and np.array_equal(found.sums, moments.sums)
+    half, outs = x.shape[1] // 2, np.full((len(x), x.shape[1] + 3), 7, dtype)
+    cuts = [(0, half), (half, x.shape[1])]
+    pieces = [
+        Piece(np.ascontiguousarray(x[:, a:b]), None if weights is None else np.ascontiguousarray(weights[:, a:b]), classes, outs[:, a:b])
+        for a, b in cuts
+    ]
+    again = Moments.zeros(how.costs.shape)
+    backend.trellis_search_pieces(how, iter([*pieces, Piece(x[:1], None, None, np.empty((1, x.shape[1]), dtype))]), again)
+    ORACLE.trellis_search(how, x[:1], None, None, np.empty((len(x[:1]), x.shape[1]), dtype), moments)
+    assert np.array_equal(outs[:, : x.shape[1]], want) and (outs[:, x.shape[1] :] == 7).all()
+    assert np.array_equal(again.counts, moments.counts) and np.array_equal(again.sums, moments.sums)
+
+
 @pytest.mark.parametrize("v", [2, 5, 8])
 def test_no_path_is_better(v):
     """Tried for all of a few steps."""
@@ -92,6 +122,18 @@ def encoded(x, backend="native" if "native" in BACKENDS else "numpy", workers=1,
         with ThreadPoolExecutor(workers) as pool:
             return CODECS["trellis"].encode(x.reshape(-1).view(np.uint32), spec, env.spread(pool.map, workers), **options)
     return CODECS["trellis"].encode(x.reshape(-1).view(np.uint32), spec, env, **options)
+
+
+@pytest.mark.parametrize("device", EACH)
+@pytest.mark.parametrize(
+    "options",
+    [{"relative": 0.5, "states": 8}, {"relative": 0.02, "classes": 3}, {"relative": 1.2, "steps": "rows"}, {"tile": "linear", "states": 4}],
+)
+def test_same_bytes_on_a_device(device, options):
+    x, env = mixed(130, 150, 0.3), make_env(device)
+    spec = Spec.of("F32", *x.shape)
+    found = CODECS["trellis"].encode(env.backend.from_host(x.reshape(-1).view(np.uint32)), spec, env, **options)
+    assert same(found, encoded(x, **options))
 
 
 def rate_and_error(x, **options):

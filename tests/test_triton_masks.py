@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+
 from math import comb
 
 import numpy as np
 import pytest
+import torch
+import triton.language as tl
 from hypothesis import given
 from hypothesis import strategies as st
 from interpreted import ORACLE, TRITON, Room, array, counts, integers, quick, seeds, tensor
 
+from wcodec.backends.torch.calls import RULES
+from wcodec.backends.triton.patterns import bundles_kernel
 from wcodec.coding import masks
 from wcodec.coding.layouts import Bundles, Groups
 from wcodec.coding.numbers import LOSSY
@@ -166,3 +174,27 @@ def test_bundles(seed: int, banks: tuple[int, int], cols: int, count: int, scatt
         except Corrupt as error:
             outcomes.append(error.rule)
     assert np.array_equal(*outcomes)
+
+
+@pytest.mark.parametrize("bundle", [3, 2**31 - 1, 2**32 + 5, 2**40])
+def test_far_bundles(bundle: int) -> None:
+    """Lanes, positions and elements beyond 32 bits: arrays are so many elements before what memory holds of them."""
+    banks, high, cols, steps = 4, 2, 11, 3
+    groups = np.array([0, 3], np.int64) + 3 * bundle  # before this bundle and the next
+    gaps = np.array([[0, 2, 0], [0, 0, 3], [5, 0, 0], [1, 3, 0]], np.uint8)  # of its lanes; the last is beyond the last column
+    gaps_kept = [[0, 3, 4], [0, 1, 5], [5, 6, 7], [1, 5, 6]]
+    lines, room, status = np.array([1, 0], np.int64) + 2 * bundle, Room(high * cols, np.uint8), torch.zeros(1, dtype=torch.int32)
+    room.out.zero_()
+    want = np.zeros((high, cols), np.uint8)
+    for bank, kept in enumerate(gaps_kept):
+        for at in kept:
+            line, column = at // steps, at % steps * banks + bank
+            if line < high and column < cols:
+                want[1 - line, column] = 1
+    addresses = [
+        gaps.ctypes.data - 3 * bundle * banks, 3 * (bundle + 1) * banks, groups.ctypes.data - 8 * bundle,
+        room.out.data_ptr() - 2 * bundle * cols, cols, banks, high, steps, lines.ctypes.data - 8 * 2 * bundle, status.data_ptr(),
+    ]  # fmt: skip
+    rows = torch.tensor([[-bundle * banks, *addresses]])
+    bundles_kernel[(banks,)](rows, torch.zeros(banks, dtype=torch.int32), GAP=tl.uint8, ALIGN=1)
+    assert room.holds(want.reshape(-1)) and int(status) == RULES["GS-3"][0]

@@ -82,8 +82,8 @@ def main() -> None:
         positions = sum(len(right) for _, right in study.plain)
         lines = [
             "# Calibration and Whisper base", "",
-            f"`python tools/study_whisper.py`: {len(judged)} recordings, {positions} tokens; calibrated with {len(others)} others in",
-            f"{time.perf_counter() - began:.0f} s. Right tokens are those that the float model heard: no transcripts come with the recordings.",
+            f"`python tools/study_whisper.py`: {len(judged)} recordings, {positions} tokens; calibrated with {len(others)} others",
+            f"in {time.perf_counter() - began:.0f} s. Right tokens are what the float model heard: recordings come without transcripts.",
             "All bytes of files of the 96 matrices of the layers count.", "",
             *HEADER,
         ]  # fmt: skip

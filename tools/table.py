@@ -36,6 +36,7 @@ ROWS = {
     "GGUF Q8_0": ("gguf-q8_0", 1),
     "GGUF Q4_K": ("gguf-q4_k", 1),
     "**wcodec, lossless**": ("wcodec", 2),
+    "**wcodec, archive**": ("wcodec-archive", 2),
     "**wcodec, 4 bits**": ("wcodec-4", 2),
 }
 """Side and threads of every row."""

@@ -1,7 +1,7 @@
 """Whisper base for studies: its weights under the names of transformers, recorded speech, and what the model makes of it.
 
-The speech: prompts of Debian's package asterisk-core-sounds-en-wav 1.6.1-1 (CC-BY-SA-3.0, 8 kHz, one speaker) of 1.5 to 9.5 seconds. It has no
-transcripts, so those of the float model stand for them. The encoder hears windows of 10 seconds, not 30: a third of its positions.
+The speech: prompts of Debian's package asterisk-core-sounds-en-wav 1.6.1-1 (CC-BY-SA-3.0, 8 kHz, one speaker) of 1.5 to 9.5 seconds.
+It has no transcripts: those of the float model stand for them. The encoder hears windows of 10 seconds, not 30, a third of its positions.
 """
 
 from __future__ import annotations

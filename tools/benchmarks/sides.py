@@ -70,6 +70,9 @@ class Side:
 
 
 class Wcodec(Side):
+    how: ClassVar[dict[str, Any]] = {}
+    """Options of encode."""
+
     def __init__(self, path: Path, threads: int, scratch: Path) -> None:
         super().__init__(path, threads, scratch)
         import wcodec
@@ -96,7 +99,7 @@ class Wcodec(Side):
 
     def encode(self, readback: bool = False) -> Timing:
         source, target = self.layout.path, self.stored
-        call = lambda: self.wcodec.encode(source, target, threads=self.threads, readback=readback, force=True)  # noqa: E731
+        call = lambda: self.wcodec.encode(source, target, **self.how, threads=self.threads, readback=readback, force=True)  # noqa: E731
         return timed(call)[0]
 
     def decode(self) -> Timing:
@@ -311,9 +314,13 @@ class Zstd(Peer):
 class FourBits(Wcodec):
     """wcodec at 4 bits per weight, by the defaults."""
 
-    def encode(self, readback: bool = False) -> Timing:
-        call = lambda: self.wcodec.encode(self.layout.path, self.stored, bpw=4, threads=self.threads, readback=readback, force=True)  # noqa: E731
-        return timed(call)[0]
+    how: ClassVar[dict[str, Any]] = {"bpw": 4}
+
+
+class Archive(Wcodec):
+    """wcodec, lossless, by its slower method."""
+
+    how: ClassVar[dict[str, Any]] = {"recipe": "archive"}
 
 
 class Gguf(Side):
@@ -385,6 +392,7 @@ class Safetensors(Side):
 SIDES: dict[str, type[Side]] = {
     "wcodec": Wcodec,
     "wcodec-4": FourBits,
+    "wcodec-archive": Archive,
     "gguf-q8_0": Gguf,
     "gguf-q4_k": GgufQ4K,
     "zipnn": Zipnn,

@@ -108,19 +108,6 @@ class Server:
 
         return in_child(run)
 
-    def first(self, tensor: str) -> dict[str, float]:
-        """Open the file and read one tensor."""
-
-        def run() -> dict[str, float]:
-            import wcodec
-
-            timer = sides.Timer()
-            with wcodec.safe_open(self.path, framework="np", threads=self.threads) as file:
-                file.get_tensor(tensor)
-            return timer.stop()
-
-        return in_child(run)
-
     def generate(self, count: int, shape: list[int]) -> dict[str, float]:
         """Write `count` small tensors to the file through wcodec itself."""
         import numpy as np

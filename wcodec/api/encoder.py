@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -77,8 +78,8 @@ def encode(
     squared error of a tensor counts where bytes are shared; 1 where a name is missing.
     effort: fast, normal or best, of trellises that name no number of states: 8, 32 or 256.
     importance: of every weight (a checkpoint, or name → array), for methods that weigh errors. calibration: statistics of a model's layers
-    (``wcodec.calibrate``), by which the trellis keeps what layers compute, and other methods weigh errors; or a walk that gathers them
-    meanwhile, block by block (``wcodec.calibrating.walk_folder``).
+    (``wcodec.calibrate``), by which trellis and nwc keep what layers compute, and other methods weigh errors; or a walk that gathers
+    them meanwhile, block by block (``wcodec.calibrating.walk_folder``).
     include: globs of tensor names, all by default. threads: all cores by default.
     kernels: auto, numpy, native, torch or triton. device: where tensors are encoded losslessly, to the same bytes as on the cpu.
     readback: decode every tensor again and compare before the file is finished.
@@ -311,7 +312,7 @@ def _encode_along(
                     progress(done)
                 for index, row in enumerate(encoding.rows[before:], before):
                     if walk.sequential and row.alias is None and not row.lossless:
-                        walk.replace(row.name, encoding.decoded(index))
+                        walk.replace(row.name, partial(encoding.decoded, index))
         if pace is not None:
             pace.check(sum(writer.size() for writer in writers))
         found = []

@@ -83,9 +83,9 @@ class Walk(Calibration):
                 self._look({name: layers[name] for name in late}, self._behind)
                 yield late
 
-    def replace(self, name: str, x: F32) -> None:
-        """Let the part where the walk is go on with what became of a tensor."""
-        self._weights.replace(name, x)
+    def replace(self, name: str, read: Callable[[], F32]) -> None:
+        """Let the part where the walk is go on with what became of a tensor. read: is called when it is needed."""
+        self._weights.other[name] = read
 
     def __getitem__(self, name: str) -> F32:
         if self._now is None:
@@ -108,6 +108,7 @@ class Walk(Calibration):
         gathering.look(0)
         for number in range(len(self._batches)):
             gathering.add(number)
+        self._weights.drop()
         self._now = gathering.save(Path(self._folder.name) / "statistics", True)
         return gathering.layers
 
@@ -119,6 +120,7 @@ class Walk(Calibration):
                 run(number)
             self._file(number, "new").replace(self._file(number))
         self._weights.drop()
+        self._weights.other.clear()
 
     def _before(self, number: int) -> None:
         """Run what comes before the blocks; keep what the first one is given, and how each is called."""
@@ -191,9 +193,13 @@ class _Stop(Exception):
 
 
 class _Weights:
-    """Parameters of a hollow model, which come when their module, or block, is called, and stay until they are dropped."""
+    """Parameters of a hollow model, which come when their module, or block, is called, and stay until they are dropped.
+
+    other: what to read in place of the checkpoint's tensors.
+    """
 
     def __init__(self, model: torch.nn.Module, read: Callable[[str], F32], known: Collection[str]) -> None:
+        self.other: dict[str, Callable[[], F32]] = {}
         self._read = read
         self._names: dict[int, list[str]] = {}
         self._there: dict[str, tuple[Any, str, Any]] = {}
@@ -210,14 +216,6 @@ class _Weights:
             raise EncodeError(f"the checkpoint has no {', '.join(missing[:4])}: names must be those of the model's parameters")
         for module in self._with:
             module.register_forward_pre_hook(self._come)
-
-    def replace(self, name: str, x: F32) -> None:
-        """Put other values in the place of loaded ones."""
-        import torch
-
-        if name in self._there:
-            module, key, _ = self._there[name]
-            module._parameters[key].data = torch.from_numpy(x)
 
     def drop(self) -> None:
         """Forget all that is loaded."""
@@ -242,7 +240,8 @@ class _Weights:
                 if parameter is not None and parameter.is_meta:
                     name = self._names[id(parameter)][0]
                     self._there[name] = its, key, parameter
-                    its._parameters[key] = torch.nn.Parameter(torch.from_numpy(self._read(name)), requires_grad=False)
+                    found = self.other.get(name, partial(self._read, name))()
+                    its._parameters[key] = torch.nn.Parameter(torch.from_numpy(found), requires_grad=False)
 
 
 @contextmanager

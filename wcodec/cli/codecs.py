@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from wcodec.recipes.catalogue import CodecEntry
 
 KERNELS = (
-    "triton: kernels for what takes long; torch's own operations copy and fill (raw, const), multiply matrices (lowrank, tensortrain), "
-    "and dequantise trellises that have raw bits or escapes"
+    "triton: kernels for what takes long; torch's own operations copy and fill (raw, const), multiply matrices (lowrank, tensortrain, "
+    "nets of more than 64 numbers), scale what nets make, and search trellises (encoding)"
 )
 UNPROVED = "No GPU has run this version yet: torch ran on the cpu, Triton in its interpreter. wcodec selftest --device cuda tries yours."
 EXAMPLES = """\b

@@ -140,7 +140,7 @@ def run(
                 effort=effort.value,
                 rules=[text for text in tensor or () if "=" in text],
                 importance=importance,
-                calibration=walk or calibration,
+                calibration=calibration if walk is None else walk,
                 include=[text for text in tensor or () if "=" not in text],
                 threads=jobs or None,
                 kernels=backend.value,

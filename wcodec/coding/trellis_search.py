@@ -58,6 +58,16 @@ class Moments:
         return cls(np.zeros(shape, np.uint64), np.zeros(shape, np.int64))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Columns to search: x and weights as ``search`` takes them, classes of steps, and where their symbols go, [steps, columns]."""
+
+    x: F32
+    weights: F32 | None
+    classes: U8 | None
+    out: UInts
+
+
 def search(how: Search, x: F32, weights: F32 | None, classes: U8 | None, out: UInts, moments: Moments | None) -> None:
     """Write the symbols, plus ``zero``, of the path of every column with the least sum of weight · (x − point)² + cost.
 
@@ -69,7 +79,7 @@ def search(how: Search, x: F32, weights: F32 | None, classes: U8 | None, out: UI
     states, half = 1 << how.v, 1 << (how.v - 1)
     after = np.arange(states)
     z0 = after >> (how.v - 1)
-    before = [_before(after, z0, z1, how.v) for z1 in (0, 1)]
+    before = [state_before(after, z0, z1, how.v) for z1 in (0, 1)]
     cost = np.full((states, x.shape[1]), np.inf, np.float32)
     cost[0] = 0
     kept, picks = np.empty((len(x), states, x.shape[1]), bool), np.empty((len(x), 2, 2, x.shape[1]), np.int32)
@@ -86,14 +96,14 @@ def search(how: Search, x: F32, weights: F32 | None, classes: U8 | None, out: UI
         z1, parity = kept[t, state, column].astype(np.intp), state >> (how.v - 1)
         symbol = picks[t, parity, z1, column]
         out[t] = (symbol + how.zero).astype(out.dtype)
-        state = _before(state, parity, z1, how.v) & (2 * half - 1)
+        state = state_before(state, parity, z1, how.v) & (2 * half - 1)
         if moments is not None:
             at = (2 * int(classes[t]) if classes is not None else 0) + parity, _entry(how, symbol)
             np.add.at(moments.counts, at, np.uint64(1))
             np.add.at(moments.sums, at, ((x[t] - (2 * symbol + parity).astype(np.float32)) * np.float32(65536)).astype(np.int64))
 
 
-def _before(state: npt.NDArray[np.intp], z0: npt.NDArray[np.intp], z1: int | npt.NDArray[np.intp], v: int) -> npt.NDArray[np.intp]:
+def state_before(state: npt.NDArray[np.intp], z0: npt.NDArray[np.intp], z1: int | npt.NDArray[np.intp], v: int) -> npt.NDArray[np.intp]:
     """Return the state before: the shift register of entropy.md section 5 backwards."""
     h0, h1 = POLYNOMIALS[v]
     found: npt.NDArray[np.intp] = ((state ^ z0 * (h0 >> 1) ^ z1 * (h1 >> 1)) & ((1 << (v - 1)) - 1)) << 1 | z0

@@ -214,11 +214,12 @@ enum { WK_LINEAR = 1, WK_REQUANTISE, WK_GATE, WK_SAVE, WK_RESIDUAL };
 
 /* An operation of net.md. width: numbers before it; outputs: after it. bytes: weights, shifts or factors. */
 typedef struct {
-  uint32_t code, width, outputs, low, high;
+  uint32_t code, width, outputs, low, high, group;
   const uint8_t *bytes, *bias;
 } wk_net_op;
 
-/* weights: of all linear operations, two neighbours of a row in the halves of a number, the first one in the lower half. */
+/* weights: of all linear operations, ``group`` neighbours of a row in one number, the first one lowest: four bytes where no input can be
+ * negative, or two halves. */
 typedef struct {
   uint32_t clip, shift, count, widest;
   const int32_t *weights;

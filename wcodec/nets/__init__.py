@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import blake3
 import numpy as np
 
 from wcodec.types import U8
+
+_HERE = Path(__file__).parent
 
 IDENTITY = "identity"
 """The net that adds nothing."""
@@ -17,13 +19,13 @@ IDENTITY = "identity"
 @cache
 def names() -> tuple[str, ...]:
     """Return the names of all nets."""
-    return tuple(sorted(path.name.removesuffix(".bin") for path in files(__name__).iterdir() if path.name.endswith(".bin")))
+    return tuple(sorted(path.name.removesuffix(".bin") for path in _HERE.iterdir() if path.name.endswith(".bin")))
 
 
 @cache
 def load(name: str) -> U8:
     """Return the bytes of a net by its name."""
-    return np.frombuffer((files(__name__) / f"{name}.bin").read_bytes(), np.uint8)
+    return np.frombuffer((_HERE / f"{name}.bin").read_bytes(), np.uint8)
 
 
 @cache

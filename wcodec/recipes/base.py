@@ -48,12 +48,17 @@ def cost_of(importance: Importance | None, name: str) -> float | None:
 
 
 def weighed(importance: Importance | None, name: str, codec: str) -> dict[str, Any]:
-    """Return the options by which a codec weighs a tensor's errors: ``curvature`` of the trellis where it is known, or ``importance``."""
-    curvature = curvature_of(importance, name) if codec == "trellis" else None
+    """Return the options by which a codec weighs a tensor's errors: ``curvature`` where it is known and of use, or ``importance``."""
+    curvature = curvature_of(importance, name) if feeds_back(codec) else None
     if curvature is not None:
         return {"curvature": curvature}
     weights = of(importance, name)
     return {} if weights is None else {"importance": weights}
+
+
+def feeds_back(codec: str) -> bool:
+    """Tell whether columns make up for each other's errors where a codec encodes."""
+    return "curvature" in (CODECS[codec].options or ())
 
 
 def of(importance: Importance | None, name: str) -> npt.NDArray[np.float32] | None:
@@ -105,10 +110,11 @@ class Ladder(ABC):
 class Method(ABC):
     """One way to encode the tensors that a rule chose. A dataclass: its fields are the options that recipes name.
 
-    name: in recipes. notes: what the report should tell, such as a fallback; filled while encoding.
+    name: in recipes. lossless: it keeps every bit. notes: what the report should tell, such as a fallback; filled while encoding.
     """
 
     name: ClassVar[str]
+    lossless: ClassVar[bool] = False
     notes: list[str]
 
     def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:  # noqa: B027
@@ -163,6 +169,7 @@ class Lossless(Method):
     """Keep every bit."""
 
     name: ClassVar[str] = "lossless"
+    lossless: ClassVar[bool] = True
     notes: list[str] = field(default_factory=list, init=False)
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
@@ -259,7 +266,7 @@ class Recipe:
             return Choice(self.settings[name])
         for rule in self.rules:
             if rule.match(name, spec):
-                why = unsuited(name, spec) if rule.safe else ""
+                why = unsuited(name, spec) if rule.safe and not rule.method.lossless else ""
                 return Choice(LOSSLESS, why) if why else Choice(rule.method)
         return Choice(LOSSLESS)
 
@@ -285,6 +292,8 @@ class Recipe:
             section = choice.method.encode(name, x, spec, env)
         except EncodeError as error:
             return Encoded(lossless(x, spec, env), True, error.message)
+        if choice.method.lossless:
+            return Encoded(section, True)
         if stored_size(section) > WORTH * spec.size:
             plain = lossless(x, spec, env)
             if stored_size(plain) <= stored_size(section):

@@ -16,12 +16,12 @@ from wcodec.codecs.codebook import LARGEST
 from wcodec.codecs.factors.factoring import F32, balanced_svd, spectrum
 from wcodec.codecs.factors.lowrank import encode_factor
 from wcodec.codecs.floats.curvature import Curvature
-from wcodec.codecs.floats.trellis_feedback import whitened
+from wcodec.codecs.floats.trellis_feedback import whitened_elements
 from wcodec.codecs.lossless import lossless
 from wcodec.codecs.matrix import approximable, matrix_shape
-from wcodec.coding.numbers import to_float32
+from wcodec.coding.numbers import FLOATS, to_float32
 from wcodec.errors import RecipeError
-from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, cost_of, curvature_of
+from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, cost_of, curvature_of, feeds_back
 from wcodec.recipes.codebooks import GWK
 from wcodec.recipes.nwc import NWC
 from wcodec.recipes.pruned import Pruned
@@ -56,7 +56,8 @@ class Sample:
     @classmethod
     def of(cls, x: UInts, spec: Spec, room: int, cost: float | None = None) -> Sample:
         """Take evenly spread runs of rows, about ``room`` elements; of very long rows, their beginnings."""
-        (rows, cols), peak = matrix_shape(spec), float(np.abs(to_float32(x, spec.dtype)).max(initial=0))
+        (rows, cols), floats = matrix_shape(spec), spec.dtype.name in FLOATS
+        peak = float(np.abs(to_float32(x, spec.dtype)).max(initial=0)) if floats else 0.0
         if spec.count <= room:
             return cls(x.copy(), spec, 1.0, peak, cost)
         count = min(max(room // cols, min(rows, ROWS)), rows)
@@ -69,8 +70,7 @@ class Sample:
     @classmethod
     def whitened(cls, x: UInts, spec: Spec, room: int, curvature: Curvature) -> Sample:
         """Take evenly spread rows, all columns of which tell how they differ, in units in which errors of all count alike."""
-        rows, cols = matrix_shape(spec)
-        matrix = whitened(to_float32(x, spec.dtype).reshape(rows, cols), curvature.factor()[1], curvature.of_rows(rows))
+        (rows, cols), matrix = matrix_shape(spec), whitened_elements(x, spec, curvature).reshape(matrix_shape(spec))
         high = max(1, min(room // cols, rows))
         flat = matrix[np.arange(high) * rows // high].reshape(-1)
         count = max(1, min(room, flat.size) // 128) * 128
@@ -242,7 +242,7 @@ def sample_of(method: Method, name: str, x: UInts, spec: Spec, room: int) -> Sam
     """Return a sample of a tensor of about ``room`` elements, in the units in which a method weighs errors."""
     importance: Importance | None = getattr(method, "importance", None)
     curvature = curvature_of(importance, name)
-    if curvature is None or not any(config["codec"] == "trellis" for config in _configs(method)):
+    if curvature is None or not any(feeds_back(config["codec"]) for config in _configs(method)):
         return Sample.of(x, spec, room, cost_of(importance, name))
     return Sample.whitened(x, spec, room, curvature)
 
@@ -259,7 +259,7 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, sample: S
     if not 0 < sample.peak < inf or not 0 < sample.signal < inf:
         return ()
     if curvature_of(importance, name) is not None:  # errors of codecs that do not weigh them so cannot be compared
-        configs = [config for config in configs if config["codec"] == "trellis"] or configs
+        configs = [config for config in configs if feeds_back(config["codec"])] or configs
     found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
     for its in found:
         if isinstance(its, Steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from wcodec.recipes.archive import Archive
 from wcodec.recipes.base import Lossless, Method
 from wcodec.recipes.codebooks import GWK, PQ, BinQuant
 from wcodec.recipes.dropback import DropBack
@@ -17,6 +18,7 @@ from wcodec.recipes.wfn import WFN
 
 OWN: tuple[type[Method], ...] = (
     Lossless,
+    Archive,
     Trellis,
     NWC,
     *(WFN, GWK, BinQuant, PQ),  # codebooks

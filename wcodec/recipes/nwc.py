@@ -12,11 +12,13 @@ import numpy as np
 from wcodec import nets
 from wcodec.codecs import Env
 from wcodec.codecs.base import decode_all, stored_size
+from wcodec.codecs.floats.curvature import Curvature
+from wcodec.codecs.floats.trellis_feedback import whitened_elements
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import CHUNK
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import EncodeError
-from wcodec.recipes.base import Importance, Method, of, require
+from wcodec.recipes.base import Importance, Method, require, weighed
 from wcodec.recipes.trellis import RELATIVE, STATES, STEPS
 from wcodec.types import Section, Spec, UInts
 
@@ -69,15 +71,14 @@ class NWC(Method):
         return {"codec": "nwc"} | {key: value for key in given if (value := getattr(self, key)) is not None}
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
-        weights = of(self.importance, name)
+        weights = weighed(self.importance, name, "nwc")
         size = {"step": self.step} if self.step is not None else {"relative": self.relative or RELATIVE}
-        if self.always or not x.size or self._saves(x, spec, env, size) > GAIN:
-            extra = {} if weights is None else {"importance": weights}
-            return env.codecs["nwc"].encode(x, spec, env, **self._options(), **size, **extra)
+        if self.always or not x.size or self._saves(*sample(x, spec, weights.get("curvature")), env, size) > GAIN:
+            return env.codecs["nwc"].encode(x, spec, env, **self._options(), **size, **weights)
         note = f"{name}: the net saves nothing"
         if note not in self.notes:
             self.notes.append(note)
-        return self._plain(x, spec, env, size | ({} if weights is None or not self.states else {"importance": weights}))
+        return self._plain(x, spec, env, size | weights)
 
     def _options(self) -> dict[str, Any]:
         """Return the options of the codec."""
@@ -87,15 +88,17 @@ class NWC(Method):
         return found
 
     def _plain(self, x: UInts, spec: Spec, env: Env, options: Mapping[str, Any]) -> Section:
-        """Encode without a net."""
+        """Encode without a net; scalars that make up for each other's errors by the one that adds nothing."""
         if self.states:
             return env.codecs["trellis"].encode(x, spec, env, states=self.states, steps=self.steps, **options)
+        if "curvature" in options:
+            return env.codecs["nwc"].encode(x, spec, env, states=0, net=nets.IDENTITY, by_digest=True, **options)
+        options = {key: value for key, value in options.items() if key != "importance"}
         return env.codecs["uniform"].encode(x, spec, env, per=self.steps.removesuffix("s"), rdo=PRICE / 4, **options)
 
-    def _saves(self, x: UInts, spec: Spec, env: Env, size: Mapping[str, Any]) -> float:
-        """Return the bits per weight that the net saves in some bands of chunks, its own bytes left out."""
-        part, its = bands(x, spec)
-        values = to_float32(part, spec.dtype)
+    def _saves(self, part: UInts, its: Spec, env: Env, size: Mapping[str, Any]) -> float:
+        """Return the bits per weight that the net saves in a sample, its own bytes left out."""
+        values = to_float32(part, its.dtype)
         scale = float(np.sqrt(np.square(values, dtype=np.float64).mean())) if "relative" in size else 1.0
         step = scale * float(next(iter(size.values())))
         price = (PRICE if self.states else PRICE / 4) * step**2
@@ -108,6 +111,13 @@ class NWC(Method):
             error = to_float32(decode_all(section, its, env), its.dtype) - values
             costs.append(float(np.square(error, dtype=np.float64).sum()) + price * 8 * stored_size(section))
         return (costs[1] - costs[0]) / (price * part.size) if price else 0.0
+
+
+def sample(x: UInts, spec: Spec, curvature: Curvature | None) -> tuple[UInts, Spec]:
+    """Return a part of a tensor, in units in which a method weighs errors."""
+    if curvature is None or not x.size:
+        return bands(x, spec)
+    return bands(whitened_elements(x, spec, curvature).view(np.uint32), Spec.of("F32", *matrix_shape(spec)))
 
 
 def bands(x: UInts, spec: Spec) -> tuple[UInts, Spec]:

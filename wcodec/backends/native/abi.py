@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_uint32, c_uint64, c_void_p
@@ -130,11 +129,13 @@ def _candidates() -> Iterator[Path]:
     names = ("_wcodec.so", "_wcodec.dll")
     for place in (Path(__file__).parents[2], *map(Path, sys.modules["wcodec"].__path__)):
         yield from (place.absolute() / "native" / name for name in names)
+    from importlib.metadata import PackageNotFoundError, files  # slow to import, and seldom needed
+
     try:
-        files = importlib.metadata.files("wcodec") or []
-    except importlib.metadata.PackageNotFoundError:
+        found = files("wcodec") or []
+    except PackageNotFoundError:
         return
-    yield from (Path(str(file.locate())) for file in files if file.name in names)
+    yield from (Path(str(file.locate())) for file in found if file.name in names)
 
 
 def _declare(library: ctypes.CDLL) -> None:

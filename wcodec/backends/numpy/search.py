@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from wcodec.coding import trellis_search
-from wcodec.coding.trellis_search import F32, Moments, Search
+from wcodec.coding.trellis_search import F32, Moments, Piece, Search
 from wcodec.types import U8, UInts
 
 
@@ -15,3 +17,8 @@ class SearchVerbs:
     ) -> None:
         """Write the symbols of the cheapest path of every column: ``wcodec.coding.trellis_search.search``."""
         trellis_search.search(how, x, weights, classes, out, moments)
+
+    def trellis_search_pieces(self, how: Search, pieces: Iterable[Piece], moments: Moments) -> None:
+        """Search many pieces, in memory of the host; each is asked for when its turn comes."""
+        for its in pieces:
+            self.trellis_search(how, its.x, its.weights, its.classes, its.out, moments)

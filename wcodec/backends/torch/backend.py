@@ -11,12 +11,13 @@ from wcodec.backends.torch.floats import TorchFloats
 from wcodec.backends.torch.masks import TorchMasks
 from wcodec.backends.torch.net import TorchNet
 from wcodec.backends.torch.random import TorchRandom
+from wcodec.backends.torch.search import TorchSearch
 from wcodec.backends.torch.trellis import TorchTrellis
 from wcodec.coding.tables import Tables
 from wcodec.types import U8, U32, U64
 
 
-class TorchBackend(TorchTrellis, TorchNet, TorchMasks, TorchRandom, TorchFloats, Backend):
+class TorchBackend(TorchTrellis, TorchNet, TorchMasks, TorchRandom, TorchSearch, TorchFloats, Backend):
     """Verbs on tensors of one device; tables and samples are left to a backend of the cpu.
 
     Arguments that hold data are tensors of storage elements (``arrays.STORAGE``); what a file states of them (tables, look-ups, states,

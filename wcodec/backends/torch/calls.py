@@ -126,6 +126,11 @@ class Recorder:
             yield
         finally:
             self._open.tape = before
+        tape.calls = self.fused(tape.calls)
+
+    def fused(self, calls: list[Call | Fork]) -> list[Call | Fork]:
+        """Return the calls of a tape, some of them put together where the backend can do them at once."""
+        return calls
 
     @contextmanager
     def apart(self) -> Iterator[None]:

@@ -26,14 +26,15 @@ Case = Callable[[Any, Put, Any], None]
 
 
 def prove(backend: TorchBackend) -> str | None:
-    """Run small vectors through the verbs that decode, beside numpy; return the name of the first that differs or fails, and how."""
+    """Run small vectors through the verbs that decode, beside numpy and as batches; return the name of the first that differs or fails."""
     oracle = Backend()
     for name, dtype, case in cases():
         want, out = np.zeros(COUNT, dtype), backend.empty(COUNT, np.dtype(dtype))
         case(oracle, lambda x: x, want)
         try:
             out.zero_()
-            case(backend, backend.from_host, out)
+            with backend.batch() as batch, batch.tape(name):
+                case(backend, backend.from_host, out)
             found = backend.to_host(out)
         except Exception as error:  # whatever a driver or compiler may raise
             return f"{name} fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -56,15 +57,15 @@ def _encoded(kind: str) -> tuple[Any, ...]:
     return job, tables.lut(), states, np.append(0, np.cumsum(sizes)).astype(np.uint32), words[:used]
 
 
-def _net(rng: np.random.Generator) -> Net:
-    """Return a net whose sums come close to what float32 holds exactly: products of fewer bits show."""
+def _net(rng: np.random.Generator, hidden: int) -> Net:
+    """Return a net; with 1024 hidden numbers, sums come close to what float32 holds exactly: products of fewer bits show."""
 
     def weights(*shape: int) -> Any:
         return rng.integers(-127, 128, shape).astype(np.int8)
 
-    one, all_of = np.ones(16, np.int32), np.full(1024, 5, np.uint8)
-    many = (Linear(weights(1024, 16), rng.integers(-999, 999, 1024).astype(np.int32)), Requantise(0, 127, all_of))
-    few = (Linear(weights(16, 1024), one), Requantise(32767, 32767, all_of[:16]), Residual(all_of[:16]))
+    one, all_of = np.ones(16, np.int32), np.full(hidden, 5, np.uint8)
+    many = (Linear(weights(hidden, 16), rng.integers(-999, 999, hidden).astype(np.int32)), Requantise(0, 127, all_of))
+    few = (Linear(weights(16, hidden), one), Requantise(32767, 32767, all_of[:16]), Residual(all_of[:16]))
     return Net(127, 6, 3, (Save(), *many, *few, Gate(weights(3, 16)), Requantise(32767, 32767, all_of[:16]))).check()
 
 
@@ -76,8 +77,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     floats = rng.standard_normal(COUNT).astype(np.float32).view(np.uint32)
 
     latents = rng.integers(-200, 200, WIDE * HIGH).astype(np.float32).view(np.uint32)
-    scales, net = np.exp2(rng.standard_normal(200)).astype(np.float32), _net(rng)
-    levels = rng.integers(0, net.levels, WIDE).astype(np.uint8)
+    scales = np.exp2(rng.standard_normal(200)).astype(np.float32)
+    levels = rng.integers(0, 3, WIDE).astype(np.uint8)
 
     def token(kind: str) -> Case:
         *head, words = _encoded(kind)
@@ -86,6 +87,21 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     def joined(b: Any, put: Put, out: Any) -> None:
         *head, words = _encoded("none")
         b.rans_join(*head, put(words), Symbols(100, True), Planes(16, 8, 1), [put(data[:COUNT])], out)
+
+    def along(b: Any, put: Put, out: Any) -> None:
+        *head, words = _encoded("trellis")
+        order, alphabet, its = head[0].order, Alphabet(3, 1000, False, 6, True), np.empty(COUNT, np.uint8)
+        oracle: Any = Backend()
+        oracle.rans_decode(*head, words, its)
+        counts = np.bincount(order.places(np.flatnonzero(alphabet.escapes(its)))[0], minlength=order.blocks).astype(np.uint32)
+        found, symbols = b.empty(COUNT, np.dtype(np.uint8)), b.empty(COUNT, np.dtype(np.uint16))
+        b.rans_decode(*head, put(words), found)
+        escaped = b.order_outliers(alphabet, order, counts, found, put(np.arange(int(counts.sum()), dtype=np.uint32)))
+        b.join_tokens(alphabet, found, put(data[:COUNT]), escaped, symbols)
+        b.trellis_dequantise(order, 0, symbols, Lattice(3, 8000, scales[:1]), DTYPES["BF16"], out)
+
+    def through(net: Net) -> Case:
+        return lambda b, put, out: b.run_net(net, b.floats(put(latents)), WIDE, levels, b.floats(out)[: latents.size])
 
     def gathered(b: Any, put: Put, out: Any) -> None:
         *head, words = _encoded("none")
@@ -118,6 +134,7 @@ def cases() -> Iterator[tuple[str, str, Case]]:
 
     for kind in ("none", "classes", "trellis"):
         yield f"rans_decode ({kind})", "u1", token(kind)
+    yield "trellis with raw bits and escapes", "u2", along
     yield "rans_join", "u2", joined
     yield "rans_gather", "u2", gathered
     yield "unpack_bits", "u2", lambda b, put, out: b.unpack_bits(put(data), 11, 5, out)
@@ -134,7 +151,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "dequantise", "u2", dequantised
     yield "add_floats", "u4", summed
     yield "add_floats (subnormal)", "u4", tiny
-    yield "run_net", "u4", lambda b, put, out: b.run_net(net, b.floats(put(latents)), WIDE, levels, b.floats(out)[: latents.size])
+    for hidden in (60, 1024):
+        yield f"run_net ({hidden} numbers)", "u4", through(_net(rng, hidden))
     yield "scale", "u2", scaled
     for dtype in ("F16", "BF16"):
         yield "round_floats", "u2", _rounded(floats, DTYPES[dtype])

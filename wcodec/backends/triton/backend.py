@@ -7,6 +7,7 @@ from wcodec.backends.triton.bits import TritonBits
 from wcodec.backends.triton.codebook import TritonCodebook
 from wcodec.backends.triton.floats import TritonFloats
 from wcodec.backends.triton.masks import TritonMasks
+from wcodec.backends.triton.net import TritonNet
 from wcodec.backends.triton.patterns import TritonPatterns
 from wcodec.backends.triton.planes import TritonPlanes
 from wcodec.backends.triton.random import TritonRandom
@@ -24,6 +25,7 @@ class TritonBackend(
     TritonPatterns,
     TritonRandom,
     TritonFloats,
+    TritonNet,
     TorchBackend,
 ):
     """Verbs on tensors of one device, the hot ones as one launch over the blocks of all sections of a batch."""

@@ -11,7 +11,8 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.planes import TorchPlanes
-from wcodec.backends.triton.launch import TILE, Loose, Work, extent, kind, launch, left, place, pointer, report, tiles, variant
+from wcodec.backends.triton.launch import Loose, Work, extent, kind, launch, tiles, variant
+from wcodec.backends.triton.tile import TILE, left, place, pointer, report, tile
 
 DIFFERENT = tl.constexpr(1)
 """Flag of ``same_kernel``."""
@@ -64,11 +65,10 @@ def pack_kernel(rows, sections, VALUES: tl.constexpr, WORD: tl.constexpr, VALUE:
 @triton.jit
 def same_kernel(rows, sections, ALIGN: tl.constexpr):
     """Section: a, b, size, status."""
-    row, block = place(rows, sections, 5)
+    row, first, count = tile(rows, sections, 5, 3)
     a, b = pointer(row, 1, tl.uint8, ALIGN), pointer(row, 2, tl.uint8, ALIGN)
-    first = block * TILE
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 3), first)
+    inside = at < count
     differs = tl.load(a + first + at, mask=inside, other=0) != tl.load(b + first + at, mask=inside, other=0)
     report(pointer(row, 4, tl.int32, 4), differs, DIFFERENT)
 
@@ -107,14 +107,6 @@ def _pack(x: torch.Tensor, width: int, base: int, out: torch.Tensor) -> Work:
     touched = 8 if width == 1 else (width + 6) // width + 1
     constants = {"VALUES": touched, "WORD": tl.uint64 if x.element_size() == 8 else tl.uint32, "VALUE": kind(x)}
     return Work(tiles(out.numel()), (Loose(x), x.numel(), out, out.numel(), width, base), constants)
-
-
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Compare two arrays of one dtype and size bit for bit."""
-    status = a.new_zeros(1, dtype=torch.int32)
-    size = extent(a, b) * a.element_size()
-    launch(same_kernel, [Work(tiles(size), (a, b, size, Loose(status)))])
-    return not bool(status.item())
 
 
 KERNELS = [

@@ -10,7 +10,8 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.codebook import TorchCodebook
-from wcodec.backends.triton.launch import TILE, Loose, Work, flag, kind, launch, left, place, pointer, report, slot, tiles, variant
+from wcodec.backends.triton.launch import Loose, Work, kind, launch, slot, tiles, variant
+from wcodec.backends.triton.tile import TILE, flag, left, pointer, report, tile
 
 CODEBOOK_2 = flag("CODEBOOK-2")
 
@@ -39,9 +40,7 @@ def _gather(row, first, WIDE: tl.constexpr, INDEX: tl.constexpr, VALUE: tl.const
 @triton.jit
 def gather_kernel(rows, sections, WIDE: tl.constexpr, INDEX: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
     """Section: indices, their count, centroids, their count, out, its count, width, status. WIDE: width above 1."""
-    row, block = place(rows, sections, 9)
-    first = block * TILE
-    count = left(tl.load(row + 6), first)
+    row, first, count = tile(rows, sections, 9, 6)
     if count >= TILE:
         _gather(row, first, WIDE, INDEX, VALUE, ALIGN, TILE)
     else:

@@ -11,23 +11,8 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.floats import TorchFloats
-from wcodec.backends.triton.launch import (
-    TILE,
-    Field,
-    Loose,
-    Work,
-    extent,
-    flag,
-    kind,
-    launch,
-    left,
-    place,
-    pointer,
-    report,
-    slot,
-    tiles,
-    variant,
-)
+from wcodec.backends.triton.launch import Field, Loose, Work, extent, kind, launch, slot, tiles, variant
+from wcodec.backends.triton.tile import TILE, flag, pointer, report, tile
 from wcodec.coding.uniform import Grid
 from wcodec.types import DType
 
@@ -111,9 +96,7 @@ def dequantise_kernel(
     ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Section: symbols, out, count, zero, levels, what ``_steps`` reads, status. SCALAR: all have one step."""
-    row, block = place(rows, sections, 14)
-    first = block * TILE
-    count = left(tl.load(row + 3), first)
+    row, first, count = tile(rows, sections, 14, 3)
     if count >= TILE:
         _dequantise(row, first, SCALAR, WIDE, SYMBOL, FORMAT, VALUE, ALIGN, TILE)
     else:
@@ -123,9 +106,7 @@ def dequantise_kernel(
 @triton.jit
 def quantise_kernel(rows, sections, SCALAR: tl.constexpr, WIDE: tl.constexpr, SYMBOL: tl.constexpr, ALIGN: tl.constexpr):
     """Section: x, out, count, zero, levels, what ``_steps`` reads."""
-    row, block = place(rows, sections, 13)
-    first = block * TILE
-    count = left(tl.load(row + 3), first)
+    row, first, count = tile(rows, sections, 13, 3)
     at = tl.arange(0, TILE)
     x = tl.load(pointer(row, 1, tl.float32, ALIGN) + first + at, mask=at < count, other=0)
     step = _steps(row, first, SCALAR, WIDE, count)
@@ -152,9 +133,7 @@ def _add(row, first, ALIGN: tl.constexpr, count):
 @triton.jit
 def add_kernel(rows, sections, ALIGN: tl.constexpr):
     """Section: total, x, count, status."""
-    row, block = place(rows, sections, 5)
-    first = block * TILE
-    count = left(tl.load(row + 3), first)
+    row, first, count = tile(rows, sections, 5, 3)
     if count >= TILE:
         _add(row, first, ALIGN, TILE)
     else:
@@ -171,9 +150,7 @@ def _round(row, first, FORMAT: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.cons
 @triton.jit
 def round_kernel(rows, sections, FORMAT: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
     """Section: values, out, count."""
-    row, block = place(rows, sections, 4)
-    first = block * TILE
-    count = left(tl.load(row + 3), first)
+    row, first, count = tile(rows, sections, 4, 3)
     if count >= TILE:
         _round(row, first, FORMAT, VALUE, ALIGN, TILE)
     else:

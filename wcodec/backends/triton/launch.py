@@ -10,46 +10,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-import triton
 import triton.language as tl
 
-from wcodec.backends.torch.calls import RULES, Call
+from wcodec.backends.torch.calls import Call
+from wcodec.backends.triton.tile import TILE
 
-TILE = tl.constexpr(1024)
-"""Elements of a program; a multiple of 8, so that the bits of a tile begin at a byte."""
 WARPS = 4
 WORDS = {1: tl.uint8, 2: tl.uint16, 4: tl.uint32, 8: tl.uint64}
 """Kernels' types of storage elements, by bytes. Tensors have torch's signed types: the same bits."""
 
 Kernel: TypeAlias = tuple[str, Any, dict[str, str], dict[str, Any]]
 """A kernel to compile: name, function, types of its arguments, constants."""
-
-
-@triton.jit
-def place(rows, sections, FIELDS: tl.constexpr):
-    """Return the section's row of fields, and the program's number in the section in 64 bits."""
-    program = tl.program_id(0)
-    row = rows + tl.load(sections + program).to(tl.int64) * FIELDS
-    return row, program - tl.load(row)
-
-
-@triton.jit
-def pointer(row, AT: tl.constexpr, ELEMENT: tl.constexpr, ALIGN: tl.constexpr):
-    """Return a field as a pointer to elements that is a multiple of ALIGN bytes."""
-    return tl.multiple_of(tl.load(row + AT).to(tl.pointer_type(ELEMENT)), ALIGN)
-
-
-@triton.jit
-def left(count, first):
-    """Return how many elements a tile has from ``first`` on, in 32 bits."""
-    return tl.minimum(tl.maximum(count - first, 0), 1 << 30).to(tl.int32)
-
-
-@triton.jit
-def report(status, bad, FLAG: tl.constexpr):
-    """Set a flag of the status where any element is bad."""
-    if tl.max(bad.to(tl.int32), axis=0) > 0:
-        tl.atomic_or(status, FLAG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +114,6 @@ def slot(call: Call) -> Loose:
     """Return the status word of a call."""
     assert call.status is not None
     return Loose(call.status)
-
-
-def flag(rule: str) -> tl.constexpr:
-    """Return the bit of a status word that names a rule."""
-    return tl.constexpr(RULES[rule][0])
 
 
 def kind(x: torch.Tensor) -> tl.dtype:

@@ -16,28 +16,12 @@ import triton.language as tl
 from wcodec.backends.torch.calls import RULES, Call, checked
 from wcodec.backends.torch.masks import TorchMasks
 from wcodec.backends.triton.floats import FORMATS, narrow, widen
-from wcodec.backends.triton.launch import (
-    TILE,
-    Loose,
-    Work,
-    before_tiles,
-    extent,
-    flag,
-    kind,
-    launch,
-    left,
-    place,
-    pointer,
-    report,
-    slot,
-    tiles,
-    upload_all,
-    variant,
-)
+from wcodec.backends.triton.launch import Loose, Work, before_tiles, extent, kind, launch, slot, tiles, upload_all, variant
 from wcodec.backends.triton.runs import Runs, check_runs
+from wcodec.backends.triton.tile import TILE, flag, left, place, pointer, report, tile
 from wcodec.types import U32, DType
 
-BITMAP_2 = flag("BITMAP-2")
+BITMAP_2, GAPS_3 = flag("BITMAP-2"), flag("GAPS-3")
 
 
 @triton.jit
@@ -77,8 +61,8 @@ def positions_kernel(rows, sections, PACKED: tl.constexpr, ALIGN: tl.constexpr):
 
 @triton.jit
 def gaps_kernel(rows, sections, GAP: tl.constexpr, ALIGN: tl.constexpr):
-    """Section: gaps, their count, gaps before every block, block, end, out, status, flag. A program adds up the gaps of one block."""
-    row, number = place(rows, sections, 9)
+    """Section: gaps, their count, gaps before every block, block, end, out, status. A program adds up the gaps of one block."""
+    row, number = place(rows, sections, 8)
     gaps, out, starts = pointer(row, 1, GAP, 1), pointer(row, 6, tl.uint32, 1), pointer(row, 3, tl.int64, 8) + number
     first, block = tl.load(starts), tl.load(row + 4)
     size = (tl.minimum(tl.load(starts + 1), tl.load(row + 2)) - first).to(tl.int32)
@@ -92,17 +76,15 @@ def gaps_kernel(rows, sections, GAP: tl.constexpr, ALIGN: tl.constexpr):
         bad |= (inside & ((position >= start + block) | (position >= end))).to(tl.int32)
         tl.store(out + first + begin + at, position.to(tl.uint32), mask=inside)
         before += tl.sum(step, axis=0)
-    if tl.max(bad, axis=0) > 0:
-        tl.atomic_or(pointer(row, 7, tl.int32, 4), tl.load(row + 8).to(tl.int32))
+    report(pointer(row, 7, tl.int32, 4), bad, GAPS_3)
 
 
 @triton.jit
 def bounds_kernel(rows, sections, ALIGN: tl.constexpr):
     """Section: ascending positions, positions before every block, blocks, block, status: do the first and last of each lie in it?"""
-    row, number = place(rows, sections, 6)
-    first = number * TILE
+    row, first, count = tile(rows, sections, 6, 3)
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 3), first)
+    inside = at < count
     found, starts, block = pointer(row, 1, tl.uint32, 4), pointer(row, 2, tl.int64, 8) + first, tl.load(row + 4)
     low, high = tl.load(starts + at, mask=inside, other=0), tl.load(starts + 1 + at, mask=inside, other=0)
     some = inside & (high > low)
@@ -115,9 +97,8 @@ def bounds_kernel(rows, sections, ALIGN: tl.constexpr):
 @triton.jit
 def clear_kernel(rows, sections, VALUE: tl.constexpr, ALIGN: tl.constexpr):
     """Section: out, count."""
-    row, block = place(rows, sections, 3)
-    first = block * TILE
-    at, count = tl.arange(0, TILE), left(tl.load(row + 2), first)
+    row, first, count = tile(rows, sections, 3, 2)
+    at = tl.arange(0, TILE)
     out = pointer(row, 1, VALUE, ALIGN) + first
     if count >= TILE:
         tl.store(out + at, tl.zeros([TILE], VALUE), mask=at < TILE)
@@ -126,33 +107,35 @@ def clear_kernel(rows, sections, VALUE: tl.constexpr, ALIGN: tl.constexpr):
 
 
 @triton.jit
-def scatter_kernel(rows, sections, MARK: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
-    """Section: positions, their count, out, its count, values. MARK: write ones."""
-    row, block = place(rows, sections, 6)
-    first = block * TILE
+def _targets(rows, sections, ALIGN: tl.constexpr):
+    """Return the section's row, elements of the tile, where they go, and which of those places are in the array.
+
+    Section: positions, their count, out, its count, values.
+    """
+    row, first, count = tile(rows, sections, 6, 2)
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 2), first)
-    position = tl.load(pointer(row, 1, tl.uint32, ALIGN) + first + at, mask=inside, other=0).to(tl.int64)
-    inside = inside & (position < tl.load(row + 4))
+    position = tl.load(pointer(row, 1, tl.uint32, ALIGN) + first + at, mask=at < count, other=0).to(tl.int64)
+    return row, first + at, position, (at < count) & (position < tl.load(row + 4))
+
+
+@triton.jit
+def scatter_kernel(rows, sections, MARK: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
+    """Write values to their places. MARK: write ones."""
+    row, element, position, inside = _targets(rows, sections, ALIGN)
     if MARK:  # noqa: SIM108 - a kernel has no such expression
         value = tl.full([TILE], 1, VALUE)
     else:
-        value = tl.load(pointer(row, 5, VALUE, ALIGN) + first + at, mask=inside, other=0)
+        value = tl.load(pointer(row, 5, VALUE, ALIGN) + element, mask=inside, other=0)
     tl.store(pointer(row, 3, VALUE, 1) + position, value, mask=inside)
 
 
 @triton.jit
 def add_at_kernel(rows, sections, FORMAT: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
-    """Section: positions, their count, out, its count, values to add."""
-    row, block = place(rows, sections, 6)
-    first = block * TILE
-    at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 2), first)
-    position = tl.load(pointer(row, 1, tl.uint32, ALIGN) + first + at, mask=inside, other=0).to(tl.int64)
-    inside = inside & (position < tl.load(row + 4))
+    """Add values to what stands in their places."""
+    row, element, position, inside = _targets(rows, sections, ALIGN)
     out = pointer(row, 3, VALUE, 1) + position
     total = widen(tl.load(out, mask=inside, other=0), FORMAT)
-    total = total + widen(tl.load(pointer(row, 5, VALUE, ALIGN) + first + at, mask=inside, other=0), FORMAT)
+    total = total + widen(tl.load(pointer(row, 5, VALUE, ALIGN) + element, mask=inside, other=0), FORMAT)
     if FORMAT == "F64":
         quiet = tl.full([TILE], 0x7FF8000000000000, tl.uint64)
         value = tl.where(total != total, quiet, total.to(tl.uint64, bitcast=True))
@@ -183,7 +166,7 @@ class TritonMasks(TorchMasks):
 
     def _place_gaps_many(self, calls: Sequence[Call]) -> None:
         starts = starts_of([call.arguments[1] for call in calls], self.device)
-        place_gaps([(its, slot(call), *call.arguments) for call, its in zip(calls, starts, strict=True)], "GAPS-3")
+        launch(gaps_kernel, [_gaps(slot(call), its, *call.arguments) for call, its in zip(calls, starts, strict=True)])
 
     def check_counts_many(self, calls: Sequence[Call]) -> None:
         """Check the counts of positions of the blocks of many masks."""
@@ -229,13 +212,9 @@ def starts_of(counts: Sequence[U32], device: torch.device) -> list[Loose]:
     return upload_all([np.concatenate((np.zeros(1, np.int64), np.cumsum(its, dtype=np.int64))) for its in counts], device)
 
 
-def place_gaps(calls: Sequence[tuple[Any, ...]], rule: str) -> None:
-    """Write the positions of gaps, for (gaps before every block, status, gaps, counts, block, end, out) each."""
-    work = []
-    for starts, status, gaps, counts, block, end, out in calls:
-        fields = (Loose(gaps), extent(gaps, out), starts, block, end, Loose(out), status, RULES[rule][0])
-        work.append(Work(counts.size, fields, {"GAP": kind(gaps)}))
-    launch(gaps_kernel, work)
+def _gaps(status: Loose, starts: Loose, gaps: torch.Tensor, counts: U32, block: int, end: int, out: torch.Tensor) -> Work:
+    fields = (Loose(gaps), extent(gaps, out), starts, block, end, Loose(out), status)
+    return Work(counts.size, fields, {"GAP": kind(gaps)})
 
 
 def clear(arrays: Sequence[torch.Tensor]) -> None:

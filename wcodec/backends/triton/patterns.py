@@ -13,25 +13,10 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.masks import TorchMasks
-from wcodec.backends.triton.launch import (
-    TILE,
-    Loose,
-    Work,
-    flag,
-    kind,
-    launch,
-    left,
-    place,
-    pointer,
-    report,
-    slot,
-    tiles,
-    upload,
-    upload_all,
-    variant,
-)
-from wcodec.backends.triton.masks import clear, place_gaps, starts_of
+from wcodec.backends.triton.launch import Loose, Work, kind, launch, slot, tiles, upload, upload_all, variant
+from wcodec.backends.triton.masks import clear, starts_of
 from wcodec.backends.triton.runs import Runs, check_runs
+from wcodec.backends.triton.tile import TILE, flag, left, place, pointer, report, tile
 from wcodec.coding.layouts import Groups
 
 NM_2, GS_3 = flag("NM-2"), flag("GS-3")
@@ -45,10 +30,9 @@ def unrank_kernel(rows, sections, PATTERN: tl.constexpr, ALIGN: tl.constexpr):
 
     Write the kept elements of every pattern as bits. Binomials: C(i, j) at 33 i + j.
     """
-    row, block = place(rows, sections, 12)
-    first = block * TILE
+    row, first, count = tile(rows, sections, 12, 2)
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 2), first)
+    inside = at < count
     rest = tl.load(pointer(row, 1, PATTERN, ALIGN) + first + at, mask=inside, other=0).to(tl.int64)
     groups, inner = tl.load(row + 7), tl.load(row + 8)
     ends = (first + at) // inner % groups == groups - 1
@@ -68,10 +52,9 @@ def unrank_kernel(rows, sections, PATTERN: tl.constexpr, ALIGN: tl.constexpr):
 @triton.jit
 def groups_kernel(rows, sections, ALIGN: tl.constexpr):
     """Section: patterns as bits, out, count, m, groups, length, inner. Lay the groups over the mask."""
-    row, block = place(rows, sections, 8)
-    first = block * TILE
+    row, first, count = tile(rows, sections, 8, 3)
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 3), first)
+    inside = at < count
     m, groups, length, inner = tl.load(row + 4), tl.load(row + 5), tl.load(row + 6), tl.load(row + 7)
     line, along = (first + at) // inner, (first + at) % inner
     outer, position = line // length, line % length
@@ -81,20 +64,33 @@ def groups_kernel(rows, sections, ALIGN: tl.constexpr):
 
 
 @triton.jit
-def bundles_kernel(rows, sections, ALIGN: tl.constexpr):
-    """Section: positions in lanes, their count, out, rows, columns, banks, rows of a bundle, steps, places of rows, status."""
-    row, block = place(rows, sections, 11)
-    first = block * TILE
+def bundles_kernel(rows, sections, GAP: tl.constexpr, ALIGN: tl.constexpr):
+    """Section: gaps, their count, groups before every bundle, out, columns, banks, rows of a bundle, steps, places of rows, status.
+
+    A program lays one lane; what it keeps is marked in the rows' places.
+    """
+    row, lane = place(rows, sections, 11)
+    cols, banks, high, steps = tl.load(row + 5), tl.load(row + 6), tl.load(row + 7), tl.load(row + 8).to(tl.int32)
+    bundle = lane // banks
+    bank, before_bundle = lane - bundle * banks, pointer(row, 3, tl.int64, 8) + bundle
+    groups = tl.load(before_bundle + 1) - tl.load(before_bundle)
+    first = tl.load(before_bundle) * banks + bank * groups
+    size = left(tl.load(row + 2), tl.maximum(first, tl.load(row + 2) - groups))
+    gaps, out, places = pointer(row, 1, GAP, 1) + first, pointer(row, 4, tl.uint8, 1), pointer(row, 9, tl.int64, 8) + bundle * high
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 2), first)
-    position = tl.load(pointer(row, 1, tl.uint32, ALIGN) + first + at, mask=inside, other=0).to(tl.int64)
-    cols, banks, high, steps = tl.load(row + 5), tl.load(row + 6), tl.load(row + 7), tl.load(row + 8)
-    lane, of_lane = position // (high * steps), position % (high * steps)
-    line, column = lane // banks * high + of_lane // steps, of_lane % steps * banks + lane % banks
-    sound = inside & (line < tl.load(row + 4)) & (column < cols)
-    line = tl.load(pointer(row, 9, tl.int64, 8) + line, mask=sound, other=0)
-    tl.store(pointer(row, 3, tl.uint8, 1) + line * cols + column, tl.full([TILE], 1, tl.uint8), mask=sound)
-    report(pointer(row, 10, tl.int32, 4), inside & ~sound, GS_3)
+    bad, before = tl.zeros([TILE], tl.int1), tl.zeros([], tl.int64) - 1
+    for begin in range(0, size, TILE):
+        inside = begin + at < size
+        step = tl.load(gaps + begin + at, mask=inside, other=0).to(tl.int64) + inside.to(tl.int64)
+        position = tl.minimum(before + tl.cumsum(step, 0), 0x7FFFFFFF).to(tl.int32)  # a bundle has fewer [GS-1]
+        line = position // steps
+        column = (position - line * steps).to(tl.int64) * banks + bank
+        sound = inside & (line < high) & (column < cols)
+        line = tl.load(places + line, mask=sound, other=0)
+        tl.store(out + line * cols + column, tl.full([TILE], 1, tl.uint8), mask=sound)
+        bad |= inside & ~sound
+        before += tl.sum(step, axis=0)
+    report(pointer(row, 10, tl.int32, 4), bad, GS_3)
 
 
 class TritonPatterns(TorchMasks):
@@ -106,21 +102,17 @@ class TritonPatterns(TorchMasks):
         launch(groups_kernel, [_groups(bits, *call.arguments[1:]) for call, bits in zip(calls, words, strict=True)])
 
     def _bundle_mask_many(self, calls: Sequence[Call]) -> None:
-        found = [gaps.new_empty(gaps.numel(), dtype=torch.int32) for call in calls for gaps, *_ in (call.arguments,)]
-        lanes, places, checks = [], [], []
-        for call, positions in zip(calls, found, strict=True):
-            gaps, counts, bundles, order, out = call.arguments
+        places, checks = [], []
+        for call in calls:
+            _, counts, bundles, order, out = call.arguments
             its = np.arange(counts.size * bundles.high) if order is None else order.astype(np.int64)
-            each = np.empty(its.size, np.uint32)
-            each[its] = np.repeat(counts * np.uint32(bundles.per_row), bundles.high)
-            lanes.append((gaps, np.repeat(counts, bundles.banks), bundles.high * bundles.steps, 2**32, positions))
+            each = np.empty(its.size, np.int64)
+            each[its] = np.repeat(counts.astype(np.int64) * bundles.per_row, bundles.high)
             places.append(its)
             checks.append(Runs(out, bundles.cols, each, 0, 1, "GS-3", slot(call)))
-        starts = starts_of([counts for _, counts, *_ in lanes], self.device)
-        place_gaps([(its, slot(call), *lane) for call, its, lane in zip(calls, starts, lanes, strict=True)], "GS-3")
         clear([call.arguments[4] for call in calls])
-        sent = upload_all(places, self.device)
-        launch(bundles_kernel, [_bundles(*pair) for pair in zip(found, sent, calls, strict=True)])
+        starts = starts_of([call.arguments[1] for call in calls], self.device)
+        launch(bundles_kernel, [_bundles(*pair) for pair in zip(starts, upload_all(places, self.device), calls, strict=True)])
         check_runs(checks)
 
 
@@ -142,14 +134,15 @@ def _groups(bits: torch.Tensor, groups: Groups, out: torch.Tensor) -> Work:
     return Work(tiles(out.numel()), (Loose(bits), out, out.numel(), groups.m, groups.groups, groups.length, groups.inner))
 
 
-def _bundles(positions: torch.Tensor, places: Loose, call: Call) -> Work:
-    _, counts, bundles, _, out = call.arguments
-    shape = (counts.size * bundles.high, bundles.cols, bundles.banks, bundles.high, bundles.steps)
-    return Work(tiles(positions.numel()), (positions, positions.numel(), Loose(out), *shape, places, slot(call)))
+def _bundles(starts: Loose, places: Loose, call: Call) -> Work:
+    gaps, counts, bundles, _, out = call.arguments
+    shape = (bundles.cols, bundles.banks, bundles.high, max(bundles.steps, 1))
+    fields = (Loose(gaps), gaps.numel(), starts, Loose(out), *shape, places, slot(call))
+    return Work(counts.size * bundles.banks, fields, {"GAP": kind(gaps)})
 
 
 KERNELS = [
     variant("unrank patterns", unrank_kernel, PATTERN=tl.uint8),
     variant("lay groups", groups_kernel),
-    variant("lay bundles", bundles_kernel),
+    variant("lay bundles", bundles_kernel, GAP=tl.uint8),
 ]

@@ -15,7 +15,8 @@ from wcodec.backends.numpy.planes import Planes
 from wcodec.backends.torch.arrays import as_array
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.planes import TorchPlanes
-from wcodec.backends.triton.launch import TILE, Loose, Work, extent, kind, launch, left, place, pointer, tiles, variant
+from wcodec.backends.triton.launch import Loose, Work, extent, kind, launch, tiles, variant
+from wcodec.backends.triton.tile import TILE, pointer, tile
 from wcodec.types import U64
 
 COUNTED = tl.constexpr(RUN)
@@ -47,9 +48,7 @@ def _join(row, first, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBOL: tl.const
 @triton.jit
 def join_kernel(rows, sections, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBOL: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
     """Section: symbol, out, count, rest bits, the rest planes, lowest first."""
-    row, block = place(rows, sections, 5 + PLANES)
-    first = block * TILE
-    count = left(tl.load(row + 3), first)
+    row, first, count = tile(rows, sections, 5 + PLANES, 3)
     if count >= TILE:  # nothing masked: whole vectors are loaded and stored
         _join(row, first, SIGN, PLANES, SYMBOL, VALUE, ALIGN, TILE)
     else:
@@ -76,9 +75,7 @@ def _split(row, first, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBOL: tl.cons
 @triton.jit
 def split_kernel(rows, sections, SIGN: tl.constexpr, PLANES: tl.constexpr, SYMBOL: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
     """Section: as for ``join_kernel``, the other way round."""
-    row, block = place(rows, sections, 5 + PLANES)
-    first = block * TILE
-    count = left(tl.load(row + 3), first)
+    row, first, count = tile(rows, sections, 5 + PLANES, 3)
     if count >= TILE:
         _split(row, first, SIGN, PLANES, SYMBOL, VALUE, ALIGN, TILE)
     else:
@@ -91,10 +88,9 @@ def tokens_kernel(rows, sections, SYMBOL: tl.constexpr, ALIGN: tl.constexpr):
 
     counted: symbols of every COUNTED that are counted; the others are only seen. extremes: lowest above 0, and highest.
     """
-    row, block = place(rows, sections, 9)
-    first = block * TILE
+    row, first, count = tile(rows, sections, 9, 2)
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 2), first)
+    inside = at < count
     symbol = tl.load(pointer(row, 1, SYMBOL, ALIGN) + first + at, mask=inside, other=0).to(tl.int32)
     token = tl.maximum(symbol - tl.load(row + 4).to(tl.int32), 0) & 255
     tl.store(pointer(row, 3, tl.uint8, ALIGN) + first + at, token.to(tl.uint8), mask=inside)

@@ -13,7 +13,8 @@ import triton.language as tl
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.random import TorchRandom
 from wcodec.backends.triton.floats import FORMATS, narrow
-from wcodec.backends.triton.launch import TILE, Loose, Work, kind, launch, left, place, pointer, upload, variant
+from wcodec.backends.triton.launch import Loose, Work, kind, launch, upload, variant
+from wcodec.backends.triton.tile import TILE, left, place, pointer
 from wcodec.coding import philox
 from wcodec.types import DType
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from wcodec.backends.torch.calls import Call
+from wcodec.backends.torch.calls import Call, Fork
 from wcodec.backends.torch.entropy import TorchEntropy
+from wcodec.backends.triton.fusion import fused
 from wcodec.backends.triton.rans_decode import Dequantise, Gather, Join, RansCall, Then, rans_decode_many
 from wcodec.backends.triton.rans_encode import rans_encode_many, rans_histogram_many
 from wcodec.coding.rans import Job
@@ -33,6 +34,14 @@ class TritonRans(TorchEntropy):
     def trellis_decode_many(self, calls: Sequence[Call]) -> None:
         """Decode and dequantise many windows."""
         rans_decode_many([_call(call, Dequantise(*call.arguments[5:7])) for call in calls])
+
+    def trellis_values_many(self, calls: Sequence[Call]) -> None:
+        """Decode, join and dequantise many windows: what ``fused`` has made."""
+        rans_decode_many([_call(call, Dequantise(call.arguments[6], call.arguments[7], call.arguments[5])) for call in calls])
+
+    def fused(self, calls: list[Call | Fork]) -> list[Call | Fork]:
+        """Put the calls together that decode a trellis whose symbols have raw bits or escapes."""
+        return fused(calls)
 
     def rans_histogram(self, job: Job, tokens: Any) -> U64:
         """Count the tokens of a window per table."""

@@ -14,7 +14,8 @@ from wcodec.backends.torch.calls import RULES
 from wcodec.backends.triton import rans_kernels as kernels
 from wcodec.backends.triton.launch import Kernel, Work, launch, variant
 from wcodec.backends.triton.rans_sections import Fields, Sent, constants_of, held, programs_of, row_of, send_context, trellises
-from wcodec.coding.rans import Job
+from wcodec.coding.rans import Job, Order
+from wcodec.coding.tokens import Alphabet
 from wcodec.coding.trellis import Lattice
 from wcodec.types import U32, DType
 
@@ -39,11 +40,27 @@ class Gather:
 
 
 @dataclass(frozen=True, slots=True)
+class Coding:
+    """How tokens become symbols of ``width`` bits. raw: elements that hold raw bits, uint8 or int16, if any.
+
+    outliers, counts, status: escaped values in the order of blocks, how many every block has, and a flag word for RANS-3; None without.
+    """
+
+    alphabet: Alphabet
+    width: int
+    raw: torch.Tensor | None
+    outliers: torch.Tensor | None = None
+    counts: U32 | None = None
+    status: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Dequantise:
-    """What the symbols of a trellis stand for, and the float dtype to round it to."""
+    """What the symbols of a trellis stand for, and the float dtype to round it to. coding: None where tokens are the symbols."""
 
     lattice: Lattice
     dtype: DType
+    coding: Coding | None = None
 
 
 Then: TypeAlias = Join | Gather | Dequantise | None
@@ -115,8 +132,18 @@ def _check(call: RansCall) -> None:
         last_row = -(-(call.job.start + count) // cols) - call.job.start // cols
         sound = sound and lattice.rows.size in (1, last_row) and (lattice.columns is None or lattice.columns.size == order.cols)
         sound = sound and call.job.context.trellis > 0 and call.out.element_size() == call.then.dtype.storage.itemsize
+        sound = sound and (call.then.coding is None or _covers(call.then.coding, order))
     if not (sound and call.out.numel() == count * width and call.out.is_contiguous() and words.is_contiguous()):
         raise ValueError("arrays of a token stream do not fit its job")
+
+
+def _covers(coding: Coding, order: Order) -> bool:
+    sound = coding.raw is None or (coding.raw.numel() == order.count and coding.raw.is_contiguous() and coding.raw.element_size() <= 2)
+    if coding.alphabet.escape < 0:
+        return sound
+    if coding.outliers is None or coding.counts is None or coding.status is None or coding.counts.size != order.blocks:
+        return False
+    return sound and int(coding.counts.sum(dtype=np.uint64)) == coding.outliers.numel() and coding.outliers.is_contiguous()
 
 
 def _send(call: RansCall, sent: Sent) -> Fields:
@@ -130,6 +157,9 @@ def _send(call: RansCall, sent: Sent) -> Fields:
         points = np.append(np.float32(0), its.points)
         arrays = {"STEPS": its.rows, "FACTORS": columns, "POINTS": points}
         fields |= {name: sent.add(array.astype(np.float32)) for name, array in arrays.items()}
+        coding = call.then.coding
+        if coding is not None and coding.counts is not None:
+            fields["BEFORE"] = sent.add(np.append(np.int64(0), np.cumsum(coding.counts, dtype=np.int64)))
     return fields | send_context(call.job, sent)
 
 
@@ -159,13 +189,26 @@ def _settings(call: RansCall) -> Fields:
         its = then.lattice
         found |= {"ZERO": its.zero, "MOST_POINTS": its.points.size}
         found |= {"SOME_STEPS": its.rows.size > 1, "SOME_FACTORS": its.columns is not None}
+        if then.coding is not None:
+            found |= _coded(then.coding)
+            aligned += [] if then.coding.raw is None else [then.coding.raw]
     whole = (order.block or order.cols % 4 == 0) and all(x.data_ptr() % 16 == 0 for x in aligned)
     return found | {"WHOLE": int(whole)}
+
+
+def _coded(coding: Coding) -> Fields:
+    its = coding.alphabet
+    found = {"BASE": its.base % 2**32, "ZERO_TOKEN": int(its.zero), "RAW_BITS": its.bits, "SYMBOL_MASK": (1 << coding.width) - 1}
+    found |= {} if coding.raw is None else {"RAW": coding.raw.data_ptr()}
+    if coding.outliers is not None and coding.status is not None:
+        found |= {"ESCAPE": its.escape >> 1, "OUTLIERS": coding.outliers.data_ptr(), "ESCAPES_STATUS": coding.status.data_ptr()}
+    return found
 
 
 def _constants(call: RansCall) -> dict[str, Any]:
     found: dict[str, Any] = {"HELD": held(call.job), "EPILOGUE": kernels.BYTES.value, "BITS": 8 * call.out.element_size()}
     found |= {"REST_BITS": 0, "SIGN": 0, "IS_PACKED": False, "FORMAT": ""}
+    found |= {"RAW_KIND": kernels.SYMBOLS.value, "ESCAPES": False}
     if isinstance(call.then, Join):
         split, packed = call.then.split, call.then.symbols.packed
         found |= {"EPILOGUE": kernels.JOIN.value, "REST_BITS": split.rest, "SIGN": split.sign, "IS_PACKED": packed}
@@ -173,15 +216,21 @@ def _constants(call: RansCall) -> dict[str, Any]:
         found["EPILOGUE"] = (kernels.GATHER if call.then.width == 1 else kernels.GATHER_WIDE).value
     elif isinstance(call.then, Dequantise):
         found |= {"EPILOGUE": kernels.VALUES.value, "FORMAT": call.then.dtype.name}
+        coding = call.then.coding
+        if coding is not None:
+            found["RAW_KIND"] = 0 if coding.raw is None else 8 * coding.raw.element_size()
+            found["ESCAPES"] = coding.alphabet.escape >= 0
     return found
 
 
 def _variant(name: str, **constants: Any) -> Kernel:
     usual: dict[str, Any] = {"CONTEXT": 0, "TILED": False, "HELD": True, "W": 32, "NB": 4}
     usual |= {"EPILOGUE": 0, "BITS": 8, "REST_BITS": 0, "SIGN": 0, "IS_PACKED": False, "FORMAT": ""}
+    usual |= {"RAW_KIND": kernels.SYMBOLS.value, "ESCAPES": False}
     return variant(f"rans decode, {name}", kernels.rans_decode_kernel, **usual | constants)
 
 
+_CODED: dict[str, Any] = {"CONTEXT": kernels.PAIRS.value, "EPILOGUE": kernels.VALUES.value, "BITS": 16, "FORMAT": "BF16", "TILED": True}
 KERNELS = [
     _variant("tokens"),
     _variant("tokens, tiles", TILED=True),
@@ -197,6 +246,8 @@ KERNELS = [
     _variant("trellis to BF16, tiles", CONTEXT=kernels.PAIRS.value, EPILOGUE=kernels.VALUES.value, BITS=16, FORMAT="BF16", TILED=True),
     _variant("trellis to F16, tiles", CONTEXT=kernels.PARITY.value, EPILOGUE=kernels.VALUES.value, BITS=16, FORMAT="F16", TILED=True),
     _variant("trellis to F32, tiles", CONTEXT=kernels.PARITY.value, EPILOGUE=kernels.VALUES.value, BITS=32, FORMAT="F32", TILED=True),
+    _variant("trellis and raw bits to BF16, tiles", **_CODED, RAW_KIND=8),
+    _variant("trellis, raw bits and escapes to BF16, tiles", **_CODED, RAW_KIND=8, ESCAPES=True),
     _variant("joined 8 bits, 3 packed", EPILOGUE=kernels.JOIN.value, REST_BITS=3, IS_PACKED=True),
     _variant("joined 16 bits, rest 8", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=8, SIGN=1),
     _variant("joined 16 bits, 7 packed", EPILOGUE=kernels.JOIN.value, BITS=16, REST_BITS=7, SIGN=2, IS_PACKED=True),

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from wcodec.backends.triton import rans_kernels as rans
-from wcodec.backends.triton.launch import place
+from wcodec.backends.triton.tile import place
 
 CHUNK = tl.constexpr(4096)
 """Tokens that a program counts."""

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from wcodec.backends.triton.floats import narrow
-from wcodec.backends.triton.launch import flag, place
+from wcodec.backends.triton.tile import flag, place
 
 (
     PROGRAM, STATES, OFFSETS, WORDS, LUT, PRECISION, OUT, STATUS,
@@ -21,15 +21,18 @@ from wcodec.backends.triton.launch import flag, place
     PLANE0, PLANE1, PLANE2, PLANE3, PLANE4, PLANE5, PLANE6, PLANE7,
     TOKENS, CHOSEN, TABLES, COUNTS, ROOM, BEFORE, CAPACITY,
     STEPS, SOME_STEPS, FACTORS, SOME_FACTORS, POINTS, MOST_POINTS,
-) = map(tl.constexpr, range(53))  # fmt: skip
+    RAW, RAW_BITS, ZERO_TOKEN, SYMBOL_MASK, ESCAPE, OUTLIERS, ESCAPES_STATUS,
+) = map(tl.constexpr, range(60))  # fmt: skip
 """What a row says of a section: addresses, sizes and settings."""
-FIELDS = tl.constexpr(54)
+FIELDS = tl.constexpr(61)
 
 NONE, CLASS, PARITY, PAIRS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 """Kinds of context: ``none``, ``classes``, ``trellis`` without and with classes of rows."""
 BYTES, JOIN, GATHER, GATHER_WIDE, VALUES = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3), tl.constexpr(4)
 """What becomes of tokens: they are stored, joined with rest planes, looked up in a codebook of width 1 or of more, dequantised."""
-UNENDED, UNUSED, UNKNOWN = flag("E-6"), flag("E-7"), flag("CODEBOOK-2")
+SYMBOLS = tl.constexpr(-1)
+"""In place of bits of raw elements: tokens are the symbols."""
+UNENDED, UNUSED, UNKNOWN, UNCOUNTED = flag("E-6"), flag("E-7"), flag("CODEBOOK-2"), flag("RANS-3")
 
 
 @triton.jit
@@ -189,6 +192,24 @@ def _decode_quad(x, cursor, bad, lut, words, end, precision, bit, below, tables,
 
 
 @triton.jit
+def coding_of(section, block, RAW_KIND: tl.constexpr, ESCAPES: tl.constexpr, ALIGN: tl.constexpr):
+    """Read what turns tokens into symbols (spec/codecs/rans.md), and where the escaped ones of every block stand."""
+    mapping = ()
+    if RAW_KIND != SYMBOLS:
+        raw_bits, base = tl.load(section + RAW_BITS).to(tl.uint32), tl.load(section + BASE).to(tl.uint32)
+        mapping = (raw_bits, base, tl.load(section + ZERO_TOKEN) != 0, tl.load(section + SYMBOL_MASK).to(tl.uint32))
+        if RAW_KIND > 0:
+            raw_kind: tl.constexpr = tl.uint16 if RAW_KIND == 16 else tl.uint8
+            mapping += (tl.multiple_of(address(section, RAW, raw_kind), ALIGN),)
+        if ESCAPES:
+            before = address(section, BEFORE, tl.int64) + block
+            begin = tl.load(before)
+            stated = tl.minimum(tl.load(before + 1) - begin, 1 << 30).to(tl.int32)
+            mapping += (tl.load(section + ESCAPE).to(tl.uint32), address(section, OUTLIERS, tl.uint32) + begin, stated)
+    return mapping
+
+
+@triton.jit
 def epilogue_of(section, kind: tl.constexpr, EPILOGUE: tl.constexpr, REST_BITS: tl.constexpr, ALIGN: tl.constexpr):
     """Read what storing tokens needs."""
     if EPILOGUE == JOIN:
@@ -249,10 +270,50 @@ def _places_of_quad(row, col, cols, j, TILED: tl.constexpr):
 
 
 @triton.jit
-def _values(epilogue, token, z0, row, column, mask, FORMAT: tl.constexpr):
+def _escaped(coding, a, b, c, d, valid, seen, bit, below):
+    """Return which symbols of a quad are escaped, what they are, and the escapes seen: blocks hold them in the order of positions."""
+    escape, outliers, stated = coding[-3], coding[-2], coding[-1]
+    of_a, of_b = ((a >> 1) == escape) & (valid > 0), ((b >> 1) == escape) & (valid > 1)
+    of_c, of_d = ((c >> 1) == escape) & (valid > 2), ((d >> 1) == escape) & (valid > 3)
+    in_a, in_b = tl.sum(tl.where(of_a, bit, 0), 1), tl.sum(tl.where(of_b, bit, 0), 1)
+    in_c, in_d = tl.sum(tl.where(of_c, bit, 0), 1), tl.sum(tl.where(of_d, bit, 0), 1)
+    left = popcount(in_a[:, None] & below) + popcount(in_b[:, None] & below)
+    left += popcount(in_c[:, None] & below) + popcount(in_d[:, None] & below)
+    rank = seen[:, None] + left.to(tl.int32)
+    rank_b = rank + of_a.to(tl.int32)
+    rank_c = rank_b + of_b.to(tl.int32)
+    ranks = side_by_side(rank, rank_b, rank_c, rank_c + of_c.to(tl.int32))
+    escaped = side_by_side(of_a.to(tl.int32), of_b.to(tl.int32), of_c.to(tl.int32), of_d.to(tl.int32)) != 0
+    value = tl.load(outliers[:, None, None] + ranks, mask=escaped & (ranks < stated[:, None, None]), other=0)
+    return escaped, value, seen + (popcount(in_a) + popcount(in_b) + popcount(in_c) + popcount(in_d)).to(tl.int32)
+
+
+@triton.jit
+def _symbols(
+    coding, a, b, c, d, valid, seen, bit, below, element, mask, RAW_KIND: tl.constexpr, ESCAPES: tl.constexpr,
+):  # fmt: skip
+    """Turn the tokens of a quad into symbols: base, escapes, raw bits. Returns the escapes seen as well."""
+    symbol = side_by_side(a, b, c, d)
+    if RAW_KIND != SYMBOLS:
+        raw_bits, base, zero_token, symbol_mask = coding[0], coding[1], coding[2], coding[3]
+        k, parity = symbol >> 1, symbol & 1
+        h = tl.where((k == 0) & zero_token, 0, k + base)
+        if ESCAPES:
+            escaped, value, seen = _escaped(coding, a, b, c, d, valid, seen, bit, below)
+            h = tl.where(escaped, value, h)
+        symbol = (h << (raw_bits + 1)) | parity
+        if RAW_KIND > 0:
+            raw = tl.load(coding[4] + element, mask=mask, other=0).to(tl.uint32)
+            symbol |= (raw & ((tl.full([], 1, tl.uint32) << raw_bits) - 1)) << 1
+        symbol &= symbol_mask
+    return symbol, seen
+
+
+@triton.jit
+def _values(epilogue, symbol, z0, row, column, mask, FORMAT: tl.constexpr):
     """Dequantise symbols (spec/codecs/trellis.md). row: in the window."""
     steps, some_steps, factors, some_factors, points, most_points, zero = epilogue
-    k = 2 * (token.to(tl.int32) - zero) + z0.to(tl.int32)
+    k = 2 * (symbol.to(tl.int32) - zero) + z0.to(tl.int32)
     size = tl.abs(k)
     magnitude = tl.where(size <= most_points, tl.load(points + size, mask=mask & (size <= most_points), other=0), size.to(tl.float32))
     step = tl.load(steps + row * some_steps, mask=mask, other=0) * tl.load(factors + column * some_factors, mask=mask, other=0)
@@ -261,11 +322,14 @@ def _values(epilogue, token, z0, row, column, mask, FORMAT: tl.constexpr):
 
 @triton.jit
 def _store(
-    epilogue, out, a, b, c, d, element, valid, mask, missing, tables, row, col, cols, j,
+    epilogue, coding, out, a, b, c, d, element, valid, mask, missing, seen, bit, below, tables, row, col, cols, j,
     EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr,
-    FORMAT: tl.constexpr, TILED: tl.constexpr,
+    FORMAT: tl.constexpr, RAW_KIND: tl.constexpr, ESCAPES: tl.constexpr, TILED: tl.constexpr,
 ):  # fmt: skip
-    """Store a quad. element: of every symbol, [NB, W, 4]. Returns ``missing``, with lanes added whose token numbers no centroid."""
+    """Store a quad. element: of every symbol, [NB, W, 4].
+
+    Returns ``missing``, with lanes added whose token numbers no centroid, and ``seen``, the escapes of every block so far.
+    """
     kind: tl.constexpr = out.dtype.element_ty
     if EPILOGUE == BYTES:
         tl.store(out + element, side_by_side(a, b, c, d).to(kind), mask=mask)
@@ -275,7 +339,8 @@ def _store(
     elif EPILOGUE == VALUES:
         z0 = side_by_side(tables[0] & 1, tables[1] & 1, tables[2] & 1, tables[3] & 1)
         its_row, its_column = _places_of_quad(row, col, cols, j, TILED)
-        tl.store(out + element, _values(epilogue, side_by_side(a, b, c, d), z0, its_row, its_column, mask, FORMAT), mask=mask)
+        symbol, seen = _symbols(coding, a, b, c, d, valid, seen, bit, below, element, mask, RAW_KIND, ESCAPES)
+        tl.store(out + element, _values(epilogue, symbol, z0, its_row, its_column, mask, FORMAT), mask=mask)
     else:
         centroids, entries, width = epilogue
         missing |= ((a >= entries) & (valid > 0)) | ((b >= entries) & (valid > 1))
@@ -289,7 +354,7 @@ def _store(
             for k in range(width):
                 value = tl.load(centroids + token.to(tl.int64) * width + k, mask=token < entries, other=0)
                 tl.store(out + element * width + k, value, mask=mask)
-    return missing
+    return missing, seen
 
 
 @triton.jit
@@ -297,11 +362,12 @@ def rans_decode_kernel(
     rows, sections,
     CONTEXT: tl.constexpr, TILED: tl.constexpr, HELD: tl.constexpr, W: tl.constexpr, NB: tl.constexpr,
     EPILOGUE: tl.constexpr, BITS: tl.constexpr, REST_BITS: tl.constexpr, SIGN: tl.constexpr, IS_PACKED: tl.constexpr, FORMAT: tl.constexpr,
-    ALIGN: tl.constexpr,
+    RAW_KIND: tl.constexpr, ESCAPES: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """Decode NB blocks of a section.
 
     HELD: every lane has four trellises, which stay in registers; else they stand in memory from one row to the next.
+    RAW_KIND: bits of an element of raw bits, 0 without, SYMBOLS where nothing stands between tokens and values.
     """
     section, number = place(rows, sections, FIELDS)
     origin = number.to(tl.int32) * NB
@@ -310,6 +376,7 @@ def rans_decode_kernel(
     out = tl.multiple_of(address(section, OUT, kind), ALIGN)
     lut, precision = address(section, LUT, tl.uint32), tl.load(section + PRECISION).to(tl.uint32)
     context, epilogue = context_of(section, CONTEXT), epilogue_of(section, kind, EPILOGUE, REST_BITS, ALIGN)
+    coding, seen = coding_of(section, block, RAW_KIND, ESCAPES, ALIGN), tl.zeros([NB], tl.int32)
 
     x = tl.load(address(section, STATES, tl.uint32) + block[:, None] * W + lane)
     offsets = address(section, OFFSETS, tl.uint32) + block
@@ -351,9 +418,10 @@ def rans_decode_kernel(
             tables = tables_of_quad(context, its_row, its_col, cols, state, valid, CONTEXT)
             x, cursor, bad, a, b, c, d = _decode_quad(x, cursor, bad, lut, words, end, precision, bit, below, tables, valid, CONTEXT)
             element = every * (base + ahead)[:, None, None] + (4 * lane[:, :, None] + j)
-            missing = _store(
-                epilogue, out, a, b, c, d, element, valid, mask, missing, tables, its_row - first_row, its_col, cols, j,
-                EPILOGUE, BITS, REST_BITS, SIGN, IS_PACKED, FORMAT, TILED,
+            missing, seen = _store(
+                epilogue, coding, out, a, b, c, d, element, valid, mask, missing, seen, bit, below, tables,
+                its_row - first_row, its_col, cols, j,
+                EPILOGUE, BITS, REST_BITS, SIGN, IS_PACKED, FORMAT, RAW_KIND, ESCAPES, TILED,
             )  # fmt: skip
             if CONTEXT >= PARITY:
                 state = next_states(context, state, a, b, c, d, valid)
@@ -368,3 +436,6 @@ def rans_decode_kernel(
     wrong = tl.where((x == 65536) & (cursor == end)[:, None], 0, UNENDED) | tl.where(bad, UNUSED, 0) | tl.where(missing, UNKNOWN, 0)
     status = address(section, STATUS, tl.int32)
     tl.atomic_or(status + tl.zeros([NB, W], tl.int32), wrong, mask=wrong != 0)
+    if ESCAPES:
+        uncounted = address(section, ESCAPES_STATUS, tl.int32) + tl.zeros([NB], tl.int32)
+        tl.atomic_or(uncounted, tl.full([NB], UNCOUNTED, tl.int32), mask=seen != coding[-1])

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
 
 from wcodec.backends.torch.calls import RULES
-from wcodec.backends.triton.launch import TILE, Loose, Work, launch, place, pointer, upload_all, variant
+from wcodec.backends.triton.launch import Loose, Work, launch, upload_all, variant
+from wcodec.backends.triton.tile import TILE, place, pointer
 from wcodec.types import U32
 
 
@@ -37,7 +39,7 @@ class Runs:
 
     data: torch.Tensor
     block: int
-    counts: U32
+    counts: U32 | npt.NDArray[np.int64]
     shift: int
     value: int
     rule: str

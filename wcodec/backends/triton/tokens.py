@@ -10,26 +10,25 @@ import triton.language as tl
 
 from wcodec.backends.torch.calls import Call
 from wcodec.backends.torch.entropy import TorchEntropy
-from wcodec.backends.triton.launch import TILE, Loose, Work, before_tiles, extent, kind, launch, left, place, pointer, slot, tiles, variant
+from wcodec.backends.triton.launch import Loose, Work, before_tiles, extent, kind, launch, slot, tiles, variant
 from wcodec.backends.triton.runs import Runs, check_runs
+from wcodec.backends.triton.tile import TILE, pointer, tile
 from wcodec.coding.tokens import Alphabet
 
 
 @triton.jit
 def escapes_kernel(rows, sections, ALIGN: tl.constexpr):
     """Section: escapes of every tile, tokens, count, trellis, escape."""
-    row, block = place(rows, sections, 6)
-    first = block * TILE
+    row, first, count = tile(rows, sections, 6, 3)
     at = tl.arange(0, TILE)
-    inside = at < left(tl.load(row + 3), first)
+    inside = at < count
     token = tl.load(pointer(row, 2, tl.uint8, ALIGN) + first + at, mask=inside, other=0).to(tl.uint32)
     escaped = inside & (token >> tl.load(row + 4).to(tl.uint32) == tl.load(row + 5).to(tl.uint32))
-    tl.store(pointer(row, 1, tl.int32, 4) + block, tl.sum(escaped.to(tl.int32), axis=0))
+    tl.store(pointer(row, 1, tl.int32, 4) + first // TILE, tl.sum(escaped.to(tl.int32), axis=0))
 
 
 @triton.jit
-def _join(row, block, RAW: tl.constexpr, ESCAPES: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr, count):
-    first = block * TILE
+def _join(row, first, RAW: tl.constexpr, ESCAPES: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr, count):
     at = tl.arange(0, TILE)
     inside = at < count
     token = tl.load(pointer(row, 1, tl.uint8, ALIGN) + first + at, mask=inside, other=0).to(tl.uint32)
@@ -39,7 +38,7 @@ def _join(row, block, RAW: tl.constexpr, ESCAPES: tl.constexpr, VALUE: tl.conste
     if ESCAPES:
         escaped = inside & (k == tl.load(row + 6).to(tl.uint32))
         scan, known = pointer(row, 10, tl.int64, 8), tl.load(row + 12)
-        before = tl.load(scan + block) - tl.load(scan)
+        before = tl.load(scan + first // TILE) - tl.load(scan)
         rank = before + tl.cumsum(escaped.to(tl.int32), 0) - 1
         h = tl.where(escaped, tl.load(pointer(row, 11, tl.uint32, 4) + rank, mask=escaped & (rank < known), other=0), h)
     value = h << (bits + trellis) | (token & trellis)
@@ -52,12 +51,11 @@ def _join(row, block, RAW: tl.constexpr, ESCAPES: tl.constexpr, VALUE: tl.conste
 @triton.jit
 def join_tokens_kernel(rows, sections, RAW: tl.constexpr, ESCAPES: tl.constexpr, VALUE: tl.constexpr, ALIGN: tl.constexpr):
     """Section: tokens, count, out, raw, trellis, escape, bits, base, zero, escapes before tiles, outliers, their count."""
-    row, block = place(rows, sections, 13)
-    count = left(tl.load(row + 2), block * TILE)
+    row, first, count = tile(rows, sections, 13, 2)
     if count >= TILE:
-        _join(row, block, RAW, ESCAPES, VALUE, ALIGN, TILE)
+        _join(row, first, RAW, ESCAPES, VALUE, ALIGN, TILE)
     else:
-        _join(row, block, RAW, ESCAPES, VALUE, ALIGN, count)
+        _join(row, first, RAW, ESCAPES, VALUE, ALIGN, count)
 
 
 class TritonTokens(TorchEntropy):

@@ -13,6 +13,7 @@ from wcodec import nets
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected
 from wcodec.codecs.floats.nwc_encoder import Coded, quantise
+from wcodec.codecs.floats.nwc_feedback import quantise_calibrated
 from wcodec.codecs.floats.trellis import FUSED
 from wcodec.codecs.integers.rans import Rans, wire
 from wcodec.codecs.integers.smallest import smallest
@@ -88,14 +89,16 @@ class Nwc(Codec):
     Options: net (a name, bytes, or a Resource that holds them; "fast"), by_digest (False): leave it out of the file where this package
     ships it; level: the net's level, tried by default; the step, ``step`` or ``relative`` to the root mean square (0.5), between
     neighbouring latents of both lattices; states (32): of the trellis, or 0 for none; slope, steps, classes, tile and rounds as of
-    ``trellis``; sweeps (1): trials of every latent's neighbours, without a trellis.
+    ``trellis``; sweeps (1): trials of every latent's neighbours, without a trellis (with curvature: 0).
+    curvature: as of ``trellis``.
     """
 
     name = "nwc"
     params = frozenset({"zero", "step", "wide", "trellis", "rows", "columns", "level", "levels", "net_size", "digest"})
-    options = frozenset(
-        {"net", "by_digest", "level", "step", "relative", "states", "slope", "steps", "classes", "tile", "rounds", "sweeps"}
-    )
+    options = frozenset({
+        "net", "by_digest", "level", "step", "relative", "states", "slope", "steps", "classes", "tile", "rounds", "sweeps",
+        "importance", "curvature",
+    })  # fmt: skip
     lossless: ClassVar[bool] = False
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"net": nets.IDENTITY, "by_digest": True},
@@ -194,7 +197,8 @@ class Nwc(Codec):
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
         found, by_digest = resource(options.pop("net", None), env), options.pop("by_digest", False)
         data = base.decode_all(found.section, found.spec, env)
-        its = quantise(approximable(x, spec, self.name), spec, env, parsed(data.tobytes()), options)
+        how = quantise if options.get("curvature") is None else quantise_calibrated
+        its = how(approximable(x, spec, self.name), spec, env, parsed(data.tobytes()), options)
         digest = next((nets.digest(name) for name in nets.names() if nets.load(name).tobytes() == data.tobytes()), None)
         return assemble(its, spec, env, found if not by_digest or digest is None else digest)
 

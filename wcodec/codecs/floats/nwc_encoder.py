@@ -17,7 +17,7 @@ import numpy.typing as npt
 from wcodec.codecs.base import Env
 from wcodec.codecs.floats import trellis_encoder
 from wcodec.codecs.floats.trellis_encoder import Settings
-from wcodec.codecs.integers.rans_encoder import order_of
+from wcodec.codecs.integers.rans_encoder import TRELLIS_BLOCK, order_of
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import CHUNK, LATENT, Net
 from wcodec.coding.trellis import Lattice, Quantised, factors
@@ -52,9 +52,8 @@ class Coded:
 def quantise(x: F32, spec: Spec, env: Env, net: Net, options: Mapping[str, Any]) -> Coded:
     """Decide everything for a flat tensor of finite values. Raises EncodeError."""
     rows, cols = matrix_shape(spec)
+    padded = with_padding(x, rows, cols)
     height = -(-rows // CHUNK) * CHUNK
-    padded = np.zeros(height * cols, np.float32)
-    padded[: x.size] = x
     options = {**{key: value for key, value in options.items() if key != "relative"}, "step": _step(x, rows, height, options)}
     if (importance := options.get("importance")) is not None:
         weights = np.zeros(padded.size, np.float32)
@@ -65,11 +64,18 @@ def quantise(x: F32, spec: Spec, env: Env, net: Net, options: Mapping[str, Any])
         options |= {"states": 4}
     its = trellis_encoder.settings(padded, Spec(DTYPES["F32"], (height, cols)), options)
     its = replace(its, points=False)
-    job = _Job(padded, cols, env, net, its, options.get("level"))
+    job = Job(padded, cols, env, net, its, options.get("level"))
     found = (
         job.along_trellises() if states else job.scalars(options.get("slope", TRADE), options.get("sweeps", 1), options.get("rounds", 2))
     )
     return replace(found, rows=None if found.rows is None else found.rows[:rows])
+
+
+def with_padding(x: F32, rows: int, cols: int) -> F32:
+    """Return a flat matrix with zeros below, so that its rows are a multiple of 16."""
+    padded = np.zeros(-(-rows // CHUNK) * CHUNK * cols, np.float32)
+    padded[: x.size] = x
+    return padded
 
 
 def _step(x: F32, rows: int, height: int, options: Mapping[str, Any]) -> float:
@@ -84,7 +90,7 @@ def _step(x: F32, rows: int, height: int, options: Mapping[str, Any]) -> float:
 
 
 @dataclass(slots=True)
-class _Job:
+class Job:
     """A padded matrix while it is encoded."""
 
     x: F32
@@ -152,8 +158,12 @@ class _Job:
         if own.any():
             again = trellis_encoder.encode(self.x - own, self.env, self.its)
             best = again if self.error(self.latents(again)) < self.error(latents) else best
-        coding = _coding(best.tile, best.classes, self.cols) | {"trellis": best.v, "alphabet": best.alphabet}
-        return self.coded(best.symbols, best.zero, coding)
+        return self.with_trellis(best)
+
+    def with_trellis(self, its: Quantised) -> Coded:
+        """Return what was decided, with latents along trellises."""
+        coding = _coding(its.tile, its.classes, self.cols) | {"trellis": its.v, "alphabet": its.alphabet}
+        return self.coded(its.symbols, its.zero, coding)
 
     def latents(self, its: Quantised) -> F32:
         """Return k of symbols along trellises."""
@@ -178,26 +188,37 @@ class _Job:
 
     def scalars(self, slope: float, sweeps: int, rounds: int) -> Coded:
         """Round every latent by itself, then improve on it."""
+        search = self.rounding(slope)
+        self.choose_level(search.k)
+        for _ in range(rounds):
+            search.aim()
+        for _ in range(sweeps):
+            search.sweep()
+        return self.without_trellis(search.k)
+
+    def rounding(self, slope: float) -> Search:
+        """Return a search that has begun with rounded latents. Raises EncodeError."""
         with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
             steps = replace(self.fine, rows=self.fine.rows * np.float32(1 << self.net.shift)).steps(0, self.x.size, max(1, self.cols))
             u: F32 = np.where(steps > 0, self.x / steps, np.float32(0)).astype(np.float32)
         far = float(np.abs(u).max(initial=0)) + 2
         if not far < LATENT // 4:
             raise EncodeError(f"values of {far:g} steps: the step is too small")
-        search = Search(u, self.cols, self, slope, int(far))
+        search = Search(u, self.cols, self, slope, int(2 * far))  # targets may move
         search.round(u)
-        self.choose_level(search.k)
-        for _ in range(rounds):
-            search.aim()
-        for _ in range(sweeps):
-            search.sweep()
-        low, high = int(search.k.min(initial=0)), int(search.k.max(initial=0))
+        return search
+
+    def without_trellis(self, k: F32) -> Coded:
+        """Return what was decided, with latents that follow no trellis."""
+        low, high = int(k.min(initial=0)), int(k.max(initial=0))
         coding = _coding(self.its.layout.tile, self.its.layout.classes, self.cols) if self.its.layout.classes is not None else {}
+        if k.size >= 4 * TRELLIS_BLOCK:  # longer blocks than usual: fewer of their 100 bytes, and still some to decode at once
+            coding.setdefault("block", TRELLIS_BLOCK)
         kind = np.dtype(np.uint16 if high - low > 255 else np.uint8)
         if kind.itemsize > 1:
-            spread = float(np.sqrt(np.square(search.k, dtype=np.float64).mean()))
+            spread = float(np.sqrt(np.square(k, dtype=np.float64).mean()))
             coding = coding | {"bits": max(0, ceil(log2(spread / 16)), high.bit_length() - 20)}
-        return self.coded((search.k - np.float32(low)).astype(kind), -low, coding)
+        return self.coded((k - np.float32(low)).astype(kind), -low, coding)
 
 
 def _coding(tile: tuple[int, int] | None, classes: tuple[U8, U8] | None, cols: int) -> dict[str, Any]:
@@ -214,25 +235,41 @@ class Search:
     most: how far latents lie from zero at most.
     """
 
-    def __init__(self, u: F32, cols: int, job: _Job, slope: float, most: int) -> None:
+    def __init__(self, u: F32, cols: int, job: Job, slope: float, most: int) -> None:
         self.u, self.cols, self.job, self.slope, self.most = u, cols, job, slope, most
         self.k: F32 = np.zeros_like(u)
         self.bits: F32 = np.zeros(2 * most + 1, np.float32)
         self.cost: F32 = np.empty(0, np.float32)
+        self.limits: F32 | None = None
+
+    def narrowed(self, u: F32, job: Job, limits: F32) -> Search:
+        """Return a search of one column by what this one knows of code lengths. limits: thresholds for all columns."""
+        found = Search(u, 1, job, self.slope, self.most)
+        found.bits, found.limits = self.bits, limits
+        found.k = found.rounded(u)
+        return found
 
     def rounded(self, target: F32) -> F32:
         """Return the integers nearest to a target, where they lower the cost those next towards zero."""
         grid, one = Grid(target.size, max(1, target.size), 1), np.ones(1, np.float32)
         symbols = np.empty(target.size, np.uint32)
         self.job.env.backend.quantise(grid, 0, target, one, self.most, 2 * self.most + 1, symbols)
-        counts = np.bincount(symbols, minlength=2 * self.most + 1)
         if self.slope and self.most < LATENT // 4:
-            shrink(grid, 0, target, one, self.most, thresholds(counts, self.most, self.slope), symbols)
+            limits = self.thresholds(symbols) if self.limits is None else self.limits
+            shrink(grid, 0, target, one, self.most, limits, symbols)
         return (symbols.astype(np.int64) - self.most).astype(np.float32)
+
+    def thresholds(self, symbols: UInts) -> F32:
+        """Return the least sizes at which rounded symbols like these keep their value."""
+        return thresholds(np.bincount(symbols, minlength=2 * self.most + 1), self.most, self.slope)
 
     def round(self, target: F32) -> None:
         """Begin with rounded latents; what they cost in bits is estimated from them."""
         self.k = self.rounded(target)
+        self.learn()
+
+    def learn(self) -> None:
+        """Estimate what latents cost in bits."""
         counts = np.bincount(self.k.astype(np.intp) + self.most, minlength=2 * self.most + 1)
         self.bits = (log2(max(1, counts.sum())) - np.log2(np.maximum(counts, 0.5))).astype(np.float32) * np.float32(self.slope)
 

@@ -132,8 +132,8 @@ class PlanesCodec(Codec):
 class Plan:
     """What decoding any window needs, worked out once.
 
-    symbols: when the symbol is plain rans, so that windows of whole blocks (unit) decode and join in one pass. rest: planes, without
-    the top one when that is packed bits. at, values: the patches, few enough to stand in numpy's memory.
+    symbols: when the symbol is rans without a trellis, so that windows of whole blocks (unit) decode and join in one pass. rest: planes,
+    without the top one when that is packed bits. at, values: the patches, few enough to stand in numpy's memory.
     """
 
     split: Planes
@@ -166,7 +166,7 @@ def _make_plan(section: Section, spec: Spec, env: Env) -> Plan:
     symbols, unit = None, 1
     if isinstance(symbol, Section) and symbol.codec == "rans":
         w = wire(symbol, its)
-        if w.order.block and w.kind == "none" and not w.alphabet.bits and w.alphabet.escape < 0:
+        if w.order.block and w.kind != "trellis" and not w.alphabet.bits and w.alphabet.escape < 0:
             symbols, unit = Symbols(w.alphabet.base, w.alphabet.zero, packed is not None), w.order.unit
     at, values = _patches(section, spec, env)
     return Plan(split, its, Spec.of("U8", spec.count), rest, packed, symbols, unit, at, values)

@@ -77,6 +77,8 @@ class Trellis(Codec):
     params = frozenset({"zero", "step", "wide", "rows", "columns", "points"})
     options = frozenset({"step", "relative", "states", "slope", "steps", "classes", "points", "tile", "rounds", "importance", "curvature"})
     lossless: ClassVar[bool] = False
+    host_encode: ClassVar[str] = ""
+    host_rare: ClassVar[str] = "all but the search, and with a curvature that too: it feeds errors of every column to the next"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},
         {"relative": 0.2, "states": 8, "steps": "rows", "tile": (4, 128)},
@@ -139,8 +141,10 @@ class Trellis(Codec):
         return found
 
     def encode(self, x: UInts, spec: Spec, env: Env, **options: Any) -> Section:
-        how = quantise if options.get("curvature") is None else quantise_calibrated
-        return assemble(how(approximable(x, spec, self.name), spec, env, options), spec, env)
+        values = approximable(env.backend.to_host(x), spec, self.name)
+        if options.get("curvature") is None:
+            return assemble(quantise(values, spec, env, options), spec, env.host)
+        return assemble(quantise_calibrated(values, spec, env.host, options), spec, env.host)
 
 
 def assemble(its: Quantised, spec: Spec, env: Env) -> Section:

@@ -20,6 +20,7 @@ from wcodec.codecs.floats.trellis_model import Model, choose
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.trellis import Quantised, code, factors
 from wcodec.coding.trellis_search import Moments, Search
+from wcodec.coding.trellis_search import Piece as Columns
 from wcodec.errors import EncodeError
 from wcodec.types import U8, U64, Spec, UInts
 
@@ -162,17 +163,17 @@ class Coder:
         counts, points, sample = self.first_counts(), np.empty(0, np.int64), self.sample()
         for _ in range(self.its.rounds):
             moments = self.moments()
-            self.search(sample, self.how(choose(counts, self.env, self.wide), points), None, moments)
+            self.search(sample, self.how(choose(counts, self.env.host, self.wide), points), None, moments)
             counts, points = moments.counts, self.points(moments)
         return counts, points
 
     def last(self, counts: U64) -> Model:
         """Return what the last search goes by, after counts of a sample."""
-        return choose(counts, self.env, self.wide, self.its.slope, self.far)
+        return choose(counts, self.env.host, self.wide, self.its.slope, self.far)
 
     def finish(self, symbols: UInts, counts: U64, points: npt.NDArray[np.int64]) -> Quantised:
         """Return what was decided. counts: of the symbols."""
-        its, model = self.its, choose(counts, self.env, self.wide)
+        its, model = self.its, choose(counts, self.env.host, self.wide)
         return Quantised(
             symbols, self.zero, its.step, its.v, its.layout.tile, its.rows, its.columns, tuple(points.tolist()), its.layout.classes,
             model.alphabet(self.zero, self.wide),
@@ -221,12 +222,13 @@ class Coder:
 
     def _group(self, pieces: Sequence[Piece], how: Search, symbols: UInts | None) -> Moments:
         moments = self.moments()
-        for piece in pieces:
-            weights = None if self.its.weights is None else np.ascontiguousarray(piece.of(self.its.weights))
-            u = np.ascontiguousarray(self.scaled(piece))
-            out = np.empty(u.shape, self.dtype) if symbols is None else piece.of(symbols)
-            self.env.backend.trellis_search(how, u, weights, piece.classes, out, moments)
+        self.env.backend.trellis_search_pieces(how, (self._columns(piece, symbols) for piece in pieces), moments)
         return moments
+
+    def _columns(self, piece: Piece, symbols: UInts | None) -> Columns:
+        weights = None if self.its.weights is None else np.ascontiguousarray(piece.of(self.its.weights))
+        u = np.ascontiguousarray(self.scaled(piece))
+        return Columns(u, weights, piece.classes, np.empty(u.shape, self.dtype) if symbols is None else piece.of(symbols))
 
     def points(self, moments: Moments) -> npt.NDArray[np.int64]:
         """Return the centroids of |k| = 1, 2, … in 1/256 of a step, as far as they lower the error enough to matter."""

@@ -7,7 +7,7 @@ make up for it (LDLQ, arXiv 2307.13304, as GPTQ does); what is left weighs d per
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -21,11 +21,12 @@ from wcodec.codecs.floats.trellis_encoder import PER_POINT, ROUNDS, SLOPE, Coder
 from wcodec.codecs.floats.trellis_layout import Layout, Piece, tiles, with_classes
 from wcodec.codecs.integers.rans_encoder import TRELLIS_BLOCK
 from wcodec.codecs.matrix import matrix_shape
+from wcodec.coding.numbers import to_float32
 from wcodec.coding.rans import Order
 from wcodec.coding.trellis import Lattice, Quantised, code, factors
 from wcodec.coding.trellis_search import Moments, Search
 from wcodec.errors import EncodeError
-from wcodec.types import DTYPES, Spec, UInts
+from wcodec.types import DTYPES, U64, Spec, UInts
 
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -37,21 +38,24 @@ PASSES = 2
 
 def quantise_calibrated(x: F32, spec: Spec, env: Env, options: Mapping[str, Any]) -> Quantised:
     """Decide everything for a flat matrix of finite values, by the option ``curvature``. Raises EncodeError."""
-    curvature: Curvature = options["curvature"]
-    rows, cols = matrix_shape(spec)
-    if curvature.inputs.shape != (cols, cols) or not x.size:
-        raise EncodeError(f"moments of {len(curvature.inputs)} inputs do not suit a matrix of {cols} columns")
+    (rows, cols), curvature = matrix_shape(spec), suited(spec, options)
     upper, d = curvature.factor()
     its = settings(x.reshape(rows, cols), d, curvature.of_rows(rows), options)
     coder = Coder(x, env, its)
     counts, points = coder.learn()
     symbols = np.empty(x.size, coder.dtype)
-    for _ in range(options.get("passes", PASSES)):
-        feedback = Feedback(coder, upper, coder.how(coder.last(counts), points), points)
-        bands = {piece.first: piece for piece in its.layout.pieces() if piece.first % cols == 0}
-        moments = list(env.workers(partial(feedback.band, symbols=symbols), bands.values()))
-        counts = np.sum([found.counts for found in moments], axis=0, dtype=np.uint64)
+    for _ in range(PASSES):
+        counts = Feedback(coder, upper, coder.how(coder.last(counts), points), points).all(symbols)
     return coder.finish(symbols, counts, points)
+
+
+def suited(spec: Spec, options: Mapping[str, Any]) -> Curvature:
+    """Return the option ``curvature``. Raises EncodeError when it is another matrix's."""
+    curvature: Curvature = options["curvature"]
+    cols = matrix_shape(spec)[1]
+    if curvature.inputs.shape != (cols, cols) or not spec.count:
+        raise EncodeError(f"moments of {len(curvature.inputs)} inputs do not suit a matrix of {cols} columns")
+    return curvature
 
 
 def whitened(matrix: F32, d: F64, g: F64) -> F32:
@@ -60,8 +64,14 @@ def whitened(matrix: F32, d: F64, g: F64) -> F32:
     return found
 
 
-def settings(matrix: F32, d: F64, g: F64, options: Mapping[str, Any]) -> Settings:
-    """Work out steps: an error of one step counts the same everywhere. Raises EncodeError."""
+def whitened_elements(x: UInts, spec: Spec, curvature: Curvature) -> F32:
+    """Return a tensor's elements in those units, flat."""
+    matrix = to_float32(x, spec.dtype).reshape(matrix_shape(spec))
+    return whitened(matrix, curvature.factor()[1], curvature.of_rows(len(matrix))).reshape(-1)
+
+
+def settings(matrix: F32, d: F64, g: F64, options: Mapping[str, Any], band: int = 1) -> Settings:
+    """Work out steps: an error of one step counts the same everywhere. band: rows that no tile cuts. Raises EncodeError."""
     (rows, cols), v = matrix.shape, states_of(options)
     energy = energies(whitened(matrix, d, g))
     step = step_of(options, float(np.sqrt(total(energy) / matrix.size)))
@@ -69,19 +79,44 @@ def settings(matrix: F32, d: F64, g: F64, options: Mapping[str, Any]) -> Setting
     of_rows, of_columns = (code(1 / (np.sqrt(its) * mean)) for its, mean in zip((g, d), middle, strict=True))
     step = step_of({"step": float(step) * middle[0] * middle[1]}, 1.0)
     its = Settings(
-        step, v, options.get("slope", SLOPE), _layout(rows, cols, v), of_rows if np.ptp(of_rows) else None, of_columns,
+        step, v, options.get("slope", SLOPE), _layout(rows, cols, v, band), of_rows if np.ptp(of_rows) else None, of_columns,
         points=options.get("points", True), rounds=options.get("rounds", ROUNDS),
     )  # fmt: skip
     flat = matrix.reshape(-1)
     return replace(its, layout=with_classes(its.layout, lambda piece: its.scaled(flat, piece), energy, options.get("classes", 4)))
 
 
-def _layout(rows: int, cols: int, v: int) -> Layout:
+def _layout(rows: int, cols: int, v: int, band: int) -> Layout:
     """Return tiles that are as high as can be, so that every column has a trellis along it."""
     high = min(rows, TRELLIS_BLOCK // 128)
     wide = 128 * min(-(-cols // 128), TRELLIS_BLOCK // (128 * high))
-    found = [Layout(rows, cols, v, tile) for tile in (*tiles(rows, cols), (high, wide))]
+    found = [Layout(rows, cols, v, tile) for tile in (*tiles(rows, cols, band), (high, wide))]
     return min(found, key=lambda its: its.overhead)
+
+
+def feed_back(wanted: F32, upper: F32, rounded: Callable[[int, F32], F32]) -> None:
+    """Round columns from left to right, each one with what the errors of those before it ask of it.
+
+    wanted: [columns, rows]. upper: U of ``Curvature.factor``. rounded: takes a column's number and values, returns what they become.
+    """
+    left, errors = upper.T.copy(), np.zeros_like(wanted)
+    for start in range(0, len(wanted), BLOCK):
+        stop = min(start + BLOCK, len(wanted))
+        target = wanted[start:stop] + left[start:stop, :start] @ errors[:start]
+        for j in range(start, stop):
+            now = target[j - start] + left[j, start:j] @ errors[start:j]
+            np.subtract(wanted[j], rounded(j, now), out=errors[j])
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column while it is searched. j: its number. steps: of its rows. found: where its symbols go."""
+
+    piece: Piece
+    j: int
+    steps: F32
+    found: UInts
+    moments: Moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +128,45 @@ class Feedback:
     how: Search
     points: npt.NDArray[np.int64]
 
-    def band(self, piece: Piece, symbols: UInts) -> Moments:
-        """Search the rows that a piece has and all their columns; write the symbols to the flat array."""
-        its, cols, backend = self.coder.its, self.coder.its.layout.cols, self.coder.env.backend
-        rows, left, f32 = piece.steps, self.upper.T.copy(), DTYPES["F32"]
+    def all(self, symbols: UInts) -> U64:
+        """Search everything, write the symbols to the flat array. Returns their counts."""
+        layout = self.coder.its.layout
+        bands = {piece.first: piece for piece in layout.pieces() if piece.first % layout.cols == 0}
+        moments = list(self.coder.env.workers(partial(self._band, symbols=symbols), bands.values()))
+        counts: U64 = np.sum([found.counts for found in moments], axis=0, dtype=np.uint64)
+        return counts
+
+    def _band(self, piece: Piece, symbols: UInts) -> Moments:
+        """Search the rows that a piece has and all their columns."""
+        cols = self.coder.its.layout.cols
         band = replace(piece, columns=cols)
-        wanted = np.ascontiguousarray(band.of(self.coder.x).T)  # [columns, rows], of which less and less is left to make up for
-        found, moments = np.empty((cols, rows), self.coder.dtype), self.coder.moments()
-        order, points = Order(rows, 1, 1, tile=(rows, 128)), self.points.astype(np.float32) / np.float32(PER_POINT)
+        wanted = np.ascontiguousarray(band.of(self.coder.x).T)  # [columns, rows]
+        found, moments = np.empty(wanted.shape, self.coder.dtype), self.coder.moments()
         of_rows, of_columns = self._steps(piece)
-        values = np.empty(rows, np.float32)
-        errors = np.zeros((cols, rows), np.float32)
-        for start in range(0, cols, BLOCK):
-            stop = min(start + BLOCK, cols)
-            target = wanted[start:stop] + left[start:stop, :start] @ errors[:start]
-            for j in range(start, stop):
-                now = target[j - start] + left[j, start:j] @ errors[start:j]
-                steps = of_rows * of_columns[j]
-                backend.trellis_search(self.how, (now / steps).reshape(-1, 1), None, piece.classes, found[j].reshape(-1, 1), moments)
-                lattice = Lattice(its.v, self.coder.zero, steps, None, points)
-                backend.trellis_dequantise(order, 0, found[j], lattice, f32, values.view(np.uint32))
-                np.subtract(wanted[j], values, out=errors[j])
+
+        def rounded(j: int, now: F32) -> F32:
+            return self.column(Column(piece, j, of_rows * of_columns[j], found[j], moments), now)
+
+        feed_back(wanted, self.upper, rounded)
         band.of(symbols)[:] = found.T
         return moments
+
+    def column(self, its: Column, now: F32) -> F32:
+        """Search a column, write its symbols. Returns what they stand for."""
+        self.search(its, now / its.steps, its.moments)
+        return self.values(its, its.steps)
+
+    def search(self, its: Column, u: F32, moments: Moments | None) -> None:
+        """Write the symbols of a column in steps."""
+        self.coder.env.backend.trellis_search(self.how, u.reshape(-1, 1), None, its.piece.classes, its.found.reshape(-1, 1), moments)
+
+    def values(self, its: Column, steps: F32) -> F32:
+        """Return what the symbols of a column stand for."""
+        points = self.points.astype(np.float32) / np.float32(PER_POINT)
+        lattice = Lattice(self.coder.its.v, self.coder.zero, steps, None, points)
+        order, values = Order(its.found.size, 1, 1, tile=(its.found.size, 128)), np.empty(its.found.size, np.float32)
+        self.coder.env.backend.trellis_dequantise(order, 0, its.found, lattice, DTYPES["F32"], values.view(np.uint32))
+        return values
 
     def _steps(self, piece: Piece) -> tuple[F32, F32]:
         """Return the steps of a piece's rows, and the factors of all columns."""

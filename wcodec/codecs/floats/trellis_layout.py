@@ -124,13 +124,13 @@ def choose_layout(rows: int, cols: int, v: int, tile: Any) -> Layout:
     return Layout(rows, cols, v, (high, wide))
 
 
-def tiles(rows: int, cols: int) -> Iterator[tuple[int, int]]:
-    """Yield tiles that suit a matrix, if its columns are enough and long enough for trellises of their own."""
+def tiles(rows: int, cols: int, band: int = 1) -> Iterator[tuple[int, int]]:
+    """Yield tiles that suit a matrix, if its columns are enough and long enough for trellises of their own. band: rows that none cuts."""
     if rows < 64 or cols < 128:
         return
     groups, least = -(-cols // 128), -(-rows // 1024)
     for bands in range(least, least + 3):
-        high = -(-rows // bands)
+        high = -(-rows // (bands * band)) * band
         across = -(-groups // max(1, TRELLIS_BLOCK // (128 * high)))
         yield high, 128 * -(-groups // across)
 

@@ -1,0 +1,140 @@
+"""What `nwc` comes to in files: rates and errors beside `uniform` and `trellis`, and a task with and without error compensation.
+
+Whole files count. Matrices are Gaussian, or those of a model's layers, each row divided by its root mean square.
+
+    python tools/study_nwc.py rates FILE.safetensors …    # prints rows for tools/results/nwc.md; 10 minutes
+    python tools/study_nwc.py coder                       # what coding and side information cost, 4096²
+    python tools/study_nwc.py task                        # MiniLM-L6; half an hour, most of it calibration without --stats
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from math import log2
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import wcodec
+from wcodec import nets
+from wcodec.backends import get_backend
+from wcodec.codecs import CODECS, Env, decode_all
+from wcodec.codecs.base import stored_size
+from wcodec.coding.trellis import factors
+from wcodec.train import measure, pieces
+from wcodec.types import Spec
+
+MATRICES = re.compile(r"encoder.layer[._][0-3]")
+"""Names of tensors that are measured, of those with more than one dimension."""
+METHODS = {
+    "`uniform`": ("uniform:per=tensor,rdo=0.1", 1.0),
+    "`fast`": ("nwc:states=0,always=true", 1.0),
+    "`trellis`": ("trellis:states=32", 0.5),
+    "`fast` + trellis": ("nwc:states=32,always=true", 0.5),
+    "`nwc`, by itself": ("nwc:states=32", 0.5),
+}
+"""Methods, and their steps at equal rates."""
+CALIBRATED = ("`trellis`", "`fast`", "`fast` + trellis")
+STEPS = (0.75, 0.5, 0.25, 0.125, 0.0625)
+"""In root mean squares: about 2.5, 3, 4, 5 and 6 bits without a trellis."""
+LEARNED = (0.52, 0.3, 0.09, 0.06)
+"""Steps near those that the levels of a ``paper`` net are trained for: √(6 / (λ ln 2)), λ = 128 / c."""
+
+
+def gaussian() -> dict[str, Tensor]:
+    return {"w": torch.randn(2048, 4096, generator=torch.Generator().manual_seed(7))}
+
+
+def layers(path: Path) -> dict[str, Tensor]:
+    """Return the matrices of some layers of a model with normalised rows."""
+    with safe_open(path, "pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys() if MATRICES.search(name)}  # noqa: SIM118
+    return {name: pieces.normalised(its) for name, its in found.items() if its.ndim > 1}
+
+
+def rates(sources: Sequence[Path], paper: Path | None) -> Iterator[str]:
+    """Yield a table row per source, method and step."""
+    yield "| weights | method | step | bits | NMSE | above ideal scalar | above R(D) |"
+    yield "|---|---|---|---|---|---|---|"
+    for source in (None, *sources):
+        weights = gaussian() if source is None else layers(source)
+        name = "Gaussian" if source is None else source.name.split(".")[0]
+        count = sum(its.numel() for its in weights.values())
+        flat = torch.cat([pieces.pieces_of(its) for its in weights.values()])
+        flat = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(1))[: 1 << 14]]
+        reference = measure.scalar(flat / float(flat.double().square().mean()) ** 0.5)
+        learned = {} if paper is None else {f"`{paper.stem}`": (f"nwc:states=0,always=true,net={paper}", 1.0)}
+        with tempfile.TemporaryDirectory() as folder:
+            plain, target = Path(folder) / "m.safetensors", Path(folder) / "m.wcodec"
+            save_file(weights, plain)
+            for method, (recipe, share) in (METHODS | learned).items():
+                for step in LEARNED if method in learned else STEPS:
+                    join = "," if ":" in recipe else ":"
+                    size = wcodec.encode(plain, target, recipe=f"{recipe}{join}relative={step * share}", force=True, readback=False).size
+                    with wcodec.safe_open(target, "pt") as opened:
+                        errors = sum(float((opened.get_tensor(key).double() - its).square().sum()) for key, its in weights.items())
+                    bits, error = 8 * size / count, errors / count
+                    gap = bits + 0.5 * log2(error)
+                    best = gap - float(np.interp(bits, reference.rates, reference.best))
+                    yield f"| {name} | {method} | {step * share} | {bits:.3f} | {error:.3e} | {best:+.4f} | {gap:+.4f} |"
+
+
+def coder() -> Iterator[str]:
+    """Yield what coding and side information cost of a 4096² matrix of Gaussian weights with steps of rows, at 4 bits."""
+    x = np.random.default_rng(3).standard_normal((4096, 4096), dtype=np.float32)
+    x *= np.exp(np.random.default_rng(4).standard_normal((4096, 1), dtype=np.float32) / 2)
+    env, spec, net = Env(get_backend(), CODECS), Spec.of("F32", *x.shape), nets.load("fast").size
+    yield "| integers | entropy | latents | over the entropy | everything | of it not latents |"
+    yield "|---|---|---|---|---|---|"
+    for states, relative in ((0, 0.25), (32, 0.125)):
+        options = {"states": states, "relative": relative, "steps": "rows", "net": nets.IDENTITY}
+        section = CODECS["nwc"].encode(x.reshape(-1).view(np.uint32), spec, env, **options)
+        codes = decode_all(section.parts["rows"], Spec.of("U8", len(x)), env)
+        steps = np.array(section.params["step"], np.uint32).view(np.float32) * factors(codes)
+        k = np.rint(decode_all(section, spec, env).view(np.float32).reshape(x.shape) / steps[:, None]).astype(np.int64)
+        lattices = [k[k % 2 == z] for z in (0, 1)] if states else [k]  # a trellis has a table for each
+        entropy = sum(measure.entropy(its) * its.size for its in lattices) / k.size
+        latents, everything = (8 * size / k.size for size in (stored_size(section.parts["latents"]), stored_size(section) + net))
+        kind, over = f"trellis, {states} states" if states else "scalar", f"{100 * (latents / entropy - 1):+.2f} %"
+        yield f"| {kind} | {entropy:.4f} | {latents:.4f} | {over} | {everything:.4f} | {everything - latents:.4f} |"
+
+
+def task(stats: Path | None) -> Iterator[str]:
+    """Yield how far embeddings of MiniLM-L6 move, at bits per weight of its 36 matrices, all bytes counted."""
+    from study_calibration import Study
+
+    yield "| method | calibration | bits asked | bits | 1 − cosine | seconds |"
+    yield "|---|---|---|---|---|---|"
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(Path(folder))
+        known = stats or study.statistics("inputs")
+        for bits in (2.5, 3.0, 4.0, 5.0, 6.0):
+            for method, (recipe, _) in METHODS.items():
+                for calibration in (None, known) if method in CALIBRATED else (None,):
+                    size, gap, seconds = study.measure(bits, recipe=recipe, calibration=calibration)
+                    yield f"| {method} | {'inputs' if calibration else 'none'} | {bits} | {size:.3f} | {gap:.5f} | {seconds:.0f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    of_rates = parts.add_parser("rates")
+    of_rates.add_argument("files", type=Path, nargs="*")
+    of_rates.add_argument("--paper", type=Path, help="a net of that profile")
+    parts.add_parser("coder")
+    parts.add_parser("task").add_argument("--stats", type=Path, help="statistics of the model")
+    options = parser.parse_args()
+    parts_of = {"rates": lambda: rates(options.files, options.paper), "coder": coder, "task": lambda: task(options.stats)}
+    for line in parts_of[options.part]():
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
