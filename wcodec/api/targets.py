@@ -47,7 +47,7 @@ FINER_BITS = 0.5
 class _Tensor:
     """What a look at a tensor found. fixed: bytes of one that no ladder is for, about.
 
-    comparable: errors are what they cost the model.
+    cost: of a squared error, to the model, where that is known.
     """
 
     name: str
@@ -57,7 +57,7 @@ class _Tensor:
     lossless: float
     answers: bool
     signal: float
-    comparable: bool
+    cost: float | None
 
     def options(self, weight: float) -> Options:
         curves = [Curve(its.measure, its.low, its.high, its.snap, its.reach) for its in self.ladders]
@@ -101,9 +101,9 @@ class Plan:
         limit = target.limit(sum(its.spec.count for its in found.values()))
         chosen = {name: its for name, its in found.items() if its.ladders}
         largest = max((its.spec.count for name, its in chosen.items() if not _matches(name, HEADS)), default=2**63)
-        costs = [its.signal * its.spec.count for its in chosen.values() if its.comparable]
-        cost = sum(costs) / max(1, len(costs))
-        options = {name: its.options(_weight(name, its, sensitivity, largest, cost)) for name, its in chosen.items()}
+        costs = [its.cost * its.signal * its.spec.count for its in chosen.values() if its.cost is not None]
+        usual = sum(costs) / max(1, len(costs))
+        options = {name: its.options(_weight(name, its, sensitivity, largest, usual)) for name, its in chosen.items()}
         fixed = {name: its.lossless for name, its in found.items() if not its.ladders}
         overhead = 256 * len({tensors.file(name) for name in tensors.names}) + OVERHEAD * len(tensors.names)
         plan = cls(target, recipe, limit, found, options, fixed, overhead, threads)
@@ -156,7 +156,7 @@ class Plan:
 
     def notes(self) -> Iterator[str]:
         """Yield what the target made of the recipe's rules."""
-        finer = sorted(name for name in self.options if _matches(name, FINER))
+        finer = sorted(name for name in self.options if _matches(name, FINER) and self.tensors[name].cost is None)
         if finer:
             yield f"{FINER_BITS:g} bit finer than others: {', '.join(finer)}"
 
@@ -218,20 +218,20 @@ def _look(name: str, recipe: Recipe, tensors: AllTensors, room: int, env: Env) -
         sample, plain = sample_of(method, name, x, spec, room), Sample.of(x, spec, room)
         found = ladders(method, name, x, spec, env, sample)
         signal = sample.signal if found else 0.0
-        return _Tensor(name, spec, digest, found, plain.lossless(env), answers(method), signal, sample.comparable)
+        return _Tensor(name, spec, digest, found, plain.lossless(env), answers(method), signal, sample.cost)
 
 
-def _weight(name: str, its: _Tensor, sensitivity: Mapping[str, float], largest: int, cost: float) -> float:
+def _weight(name: str, its: _Tensor, sensitivity: Mapping[str, float], largest: int, usual: float) -> float:
     """Return what a squared error of a tensor counts: relative to its squares, for so errors add up (arXiv 2411.17525).
 
-    cost: the squares of a tensor on average, where errors add up by themselves; they are relative to those.
+    Where it is known what errors cost, relative to what the squares of a tensor cost on average: ``usual``.
     largest: elements of the largest tensor that is no head; the squares of heads are counted as if of so many elements at most.
     """
     weight = sensitivity.get(name, 1.0)
     if not 0 < weight < float("inf"):
         raise EncodeError(f"sensitivity is {weight}, expected a positive number", at=name)
-    if its.comparable:
-        return weight / cost
+    if its.cost is not None:
+        return weight * its.cost / usual
     count = min(its.spec.count, largest) if _matches(name, HEADS) else its.spec.count
     return weight / (its.signal * count) * (4**FINER_BITS if _matches(name, FINER) else 1.0)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from wcodec.calibration.sensitivity import Factor, Probes, Sensitivity, factor_of
 from wcodec.calibration.statistics import Layer, Statistics, triangle, write
 from wcodec.errors import EncodeError, LimitExceeded
 
@@ -31,7 +32,7 @@ def calibrate(
     batches: Iterable[Any],
     target: str | Path,
     *,
-    gradients: bool = False,
+    gradients: bool = True,
     matters: Callable[[Any], torch.Tensor] | None = None,
     limit: int = LIMIT,
     announce: Callable[[str], None] | None = None,
@@ -40,8 +41,8 @@ def calibrate(
     """Gather what ``encode(calibration=…)`` needs to know of the inputs of a model's linear layers and convolutions, and write it.
 
     batches: what the model is called with: a mapping of keywords, a tuple, or one tensor. The names are those of the model's parameters.
-    gradients: run backwards, too, to learn how much each output matters, as if errors of positions were independent; takes the memory
-    of training with one batch. On all-MiniLM-L6-v2, sharing bytes by that was worse than equal relative steps in all layers.
+    gradients: run backwards, too, for at most 128 of the batches, which stay in memory, to learn how much errors of each output, and of
+    other matrices, matter; takes the memory of training with one batch.
     matters: from what the model returns, the tensor whose squared error is to be small; by default the first one, or, where
     it is called ``logits``, the change of the probabilities that they stand for. limit: bytes that the file may have. announce: is told
     the size once the first batch has shown which layers share their inputs. force: replace an existing file.
@@ -58,16 +59,21 @@ def calibrate(
         first = next(items)
     except StopIteration:
         raise EncodeError("there are no batches to calibrate with") from None
-    with prepared(model, gradients):
+    probes = Probes()
+    with prepared(model):
         gathering.look(first)
         size = gathering.size
         if announce is not None:
             announce(gathering.summary)
         if size > limit:
             raise LimitExceeded(f"statistics of {size:,} bytes, the limit is {limit:,}")
-        for number, batch in enumerate(chain([first], items)):
-            gathering.add(batch, gradients, matters, number)
-    return gathering.save(target, force)
+        for batch in chain([first], items):
+            gathering.add(batch)
+            if gradients:
+                probes.offer(batch)
+        if gradients and announce is not None:
+            announce(f"gradients of {len(probes.kept)} of {gathering.batches} batches")
+        return gathering.save(target, force, Sensitivity(model, partial(call, model), probes.kept, matters) if gradients else None)
 
 
 class Gathering:
@@ -82,7 +88,6 @@ class Gathering:
         self.owners: dict[str, str] = {}
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, int] = {}
-        self.squares: dict[str, torch.Tensor] = {}
         self.batches = 0
         self._seen: dict[tuple[Any, ...], tuple[Any, int, str]] = {}
 
@@ -100,20 +105,19 @@ class Gathering:
             assert layer is not None, "only layers are hooked"
             self.layers[name] = Layer(numbers[owner], *layer)
 
-    def add(self, batch: Any, gradients: bool = False, matters: Callable[[Any], torch.Tensor] | None = None, seed: int = 0) -> None:
+    def add(self, batch: Any) -> None:
         """Run the model over a batch and add what it shows. Raises EncodeError."""
-        import torch
-
-        with self._hooked(self._add, self._grown if gradients else None):
-            output = self._run(batch)
-            if gradients:
-                torch.autograd.backward(_probe(output, matters, seed))
+        with self._hooked(self._add):
+            self._run(batch)
         self.batches += 1
 
-    def save(self, target: str | Path, force: bool) -> Statistics:
-        """Write the file."""
-        outputs = {name: (its / self.batches).float().cpu().numpy() for name, its in self.squares.items() if name in self.layers}
-        write(target, self.layers, self._means(), outputs, {"batches": str(self.batches)}, force)
+    def save(self, target: str | Path, force: bool, sensitivity: Sensitivity | None = None) -> Statistics:
+        """Write the file; with ``sensitivity``, what errors cost, too. Raises EncodeError."""
+        factors: dict[str, Factor] = {}
+        counts = {} if sensitivity is None else sensitivity.counts(self.layers)
+        costs = iter(()) if sensitivity is None else sensitivity.costs(self.layers, lambda name: factors[self.owners[name]])
+        means = self._means(None if sensitivity is None else factors)
+        write(target, self.layers, means, counts, costs, {"batches": str(self.batches)}, force)
         return Statistics(target)
 
     @property
@@ -128,9 +132,14 @@ class Gathering:
         shared = len(set(self.owners.values()))
         return f"{len(self.layers)} layers with {shared} kinds of inputs: {self.size:,} bytes of statistics, at most twice that in memory"
 
-    def _means(self) -> Iterator[F32]:
+    def _means(self, factors: dict[str, Factor] | None) -> Iterator[F32]:
+        """Yield the matrices, which become factors one by one where those are asked for."""
         for owner in dict.fromkeys(self.owners.values()):
-            yield (self.sums.pop(owner) / self.counts[owner]).cpu().numpy()
+            total = self.sums.pop(owner)
+            mean = (total / self.counts[owner]).cpu().numpy()
+            yield mean
+            if factors is not None:
+                factors[owner] = factor_of(mean, total.device)
 
     def _owner(self, name: str, module: Any, x: torch.Tensor) -> str:
         """Return the layer that was first given this very tensor in this run, in the same way."""
@@ -159,15 +168,9 @@ class Gathering:
                 total.addmm_(rows.T, rows)
                 self.counts[name] = self.counts.get(name, 0) + len(rows)
 
-    def _grown(self, name: str, module: Any, gradient: torch.Tensor) -> None:
-        """Add the squares of the gradients of a layer's outputs."""
-        channel = _channel(module, gradient.dim())
-        found = gradient.detach().float().square().sum([axis for axis in range(gradient.dim()) if axis != channel])
-        self.squares[name] = self.squares[name] + found if name in self.squares else found
-
     @contextmanager
-    def _hooked(self, before: Callable[..., None], after: Callable[..., None] | None = None) -> Iterator[None]:
-        """Call ``before`` with the inputs of every layer, and ``after`` with the gradients of its outputs."""
+    def _hooked(self, before: Callable[..., None]) -> Iterator[None]:
+        """Call ``before`` with the inputs of every layer."""
         self._seen.clear()
         with ExitStack() as stack:
             for name, module in self.modules.items():
@@ -175,14 +178,7 @@ class Gathering:
                 def given(module: Any, inputs: tuple[Any, ...], name: str = name) -> None:
                     before(name, module, inputs[0])
 
-                def made(module: Any, inputs: tuple[Any, ...], output: Any, name: str = name) -> Any:
-                    output = output if output.requires_grad else output.requires_grad_().clone()
-                    output.register_hook(lambda gradient: after(name, module, gradient) if after is not None else None)
-                    return output
-
                 stack.callback(module.register_forward_pre_hook(given).remove)
-                if after is not None:
-                    stack.callback(module.register_forward_hook(made).remove)
             yield
 
 
@@ -192,7 +188,7 @@ def layers_of(model: torch.nn.Module) -> dict[str, Any]:
 
 
 @contextmanager
-def prepared(model: torch.nn.Module, gradients: bool = False) -> Iterator[None]:
+def prepared(model: torch.nn.Module) -> Iterator[None]:
     """Let a model run as it does in use, without gradients of its parameters; afterwards it is as it was."""
     import torch
 
@@ -202,7 +198,7 @@ def prepared(model: torch.nn.Module, gradients: bool = False) -> Iterator[None]:
         model.eval()
         for parameter in wanted:
             parameter.requires_grad_(False)
-        with torch.set_grad_enabled(gradients):
+        with torch.no_grad():
             yield
     finally:
         for module in training:
@@ -216,40 +212,6 @@ def call(model: Any, batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return model(**batch)
     return model(*batch) if isinstance(batch, tuple | list) else model(batch)
-
-
-def _probe(output: Any, matters: Callable[[Any], torch.Tensor] | None, seed: int) -> torch.Tensor:
-    """Return a number whose squared gradients are, on average, the curvature of what matters.
-
-    Of a squared error: the sum with random signs (Hutchinson). Of probabilities: the likelihood of classes drawn by them (Fisher).
-    """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    logits = getattr(output, "logits", None) if matters is None else None
-    if logits is not None:
-        flat = logits.reshape(-1, logits.shape[-1]).float().log_softmax(-1)
-        uniform = torch.rand(len(flat), 1, generator=generator).to(flat.device)
-        drawn = (flat.detach().exp().cumsum(-1) < uniform).sum(-1, keepdim=True).clamp(max=flat.shape[-1] - 1)
-        likelihood: torch.Tensor = flat.gather(-1, drawn).sum()
-        return likelihood
-    found = _first(output) if matters is None else matters(output)
-    signs = torch.randint(0, 2, found.shape, generator=generator).to(found) * 2 - 1
-    number: torch.Tensor = (found * signs).sum()
-    return number
-
-
-def _first(output: Any) -> Any:
-    """Return the first tensor of floats in what a model returned."""
-    import torch
-
-    if isinstance(output, torch.Tensor):
-        return output
-    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
-    for value in values:
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
-            return value
-    raise EncodeError(f"the model returns {type(output).__name__}: say by ``matters`` which tensor of it matters")
 
 
 def _layer(module: Any) -> tuple[tuple[int, ...], int] | None:
@@ -270,13 +232,6 @@ def _geometry(module: Any) -> tuple[Any, ...]:
     if not isinstance(module, nn.modules.conv._ConvNd):
         return ()
     return module.kernel_size, module.stride, str(module.padding), module.dilation, module.groups, module.padding_mode
-
-
-def _channel(module: Any, dims: int) -> int:
-    """Return the axis of the outputs of a layer."""
-    from torch import nn
-
-    return dims - 1 - len(module.kernel_size) if isinstance(module, nn.modules.conv._ConvNd) else dims - 1
 
 
 def _rows(module: Any, x: torch.Tensor) -> Iterator[torch.Tensor]:

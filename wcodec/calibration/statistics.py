@@ -1,8 +1,8 @@
-"""Statistics of layers as a safetensors file: triangles of second moments, and weights of outputs.
+"""Statistics of layers as a safetensors file: triangles of second moments, and what errors cost.
 
-Tensors ``inputs.N``: the lower triangle, row by row, of the mean of x xᵀ over all inputs x of one or more layers; ``outputs.NAME``: of each
-output of the layer whose weight has that name, the sum of squared gradients per batch. The metadata ``layers`` say, as JSON, which triangle
-a weight has, its shape, and the axis of its inputs.
+Tensors ``inputs.N``: the lower triangle, row by row, of the mean of x xᵀ over all inputs x of one or more layers; ``costs.NAME``: what a
+squared error of each output costs the model, of the layer whose weight has that name, or of each element of another tensor, one number;
+zeros where that is not known. The metadata ``layers`` say, as JSON, which triangle a weight has, its shape, and the axis of its inputs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from wcodec.types import Spec
 
 F32: TypeAlias = npt.NDArray[np.float32]
 KIND = "wcodec statistics"
+COSTS = "costs."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,16 @@ class Statistics(Calibration):
             raise Corrupt(f"statistics of layers are damaged: {error!r}", at=str(path)) from None
         for name, count in sizes.items():
             self._check(name, count)
-        for name, layer in self.layers.items():
-            if f"outputs.{name}" in self._entries:
-                self._check(f"outputs.{name}", layer.height)
+        for name in self._entries:
+            if name.startswith(COSTS):
+                layer = self.layers.get(name.removeprefix(COSTS))
+                self._check(name, 1 if layer is None else layer.height)
 
     def __getitem__(self, name: str) -> F32:
         """Return the diagonal of the curvature, flat."""
         layer = self.layers[name]
         inputs = np.array([row[-1] for row in self._rows(layer)], np.float32)
-        outputs = self._outputs(name)
+        outputs = self._costs(name)
         rows = np.ones(layer.height, np.float32) if outputs is None else outputs
         found: F32 = np.multiply.outer(rows, inputs) if layer.axis else np.multiply.outer(inputs, rows)
         return found.reshape(-1)
@@ -97,7 +99,15 @@ class Statistics(Calibration):
         inputs = np.empty((layer.width, layer.width), np.float32)
         for i, row in enumerate(self._rows(layer)):
             inputs[i, : i + 1] = inputs[: i + 1, i] = row
-        return Curvature(inputs, self._outputs(name))
+        return Curvature(inputs, self._costs(name))
+
+    def cost(self, name: str) -> float | None:
+        """Return what a squared error of an element costs the model, on average; None where that is not known."""
+        costs, layer = self._costs(name), self.layers.get(name)
+        if costs is None:
+            return None
+        inputs = 1.0 if layer is None else float(np.mean([row[-1] for row in self._rows(layer)], dtype=np.float64))
+        return float(costs.mean(dtype=np.float64)) * inputs or None
 
     def _rows(self, layer: Layer) -> Iterator[F32]:
         flat, at = self._read(f"inputs.{layer.inputs}"), 0
@@ -105,8 +115,11 @@ class Statistics(Calibration):
             yield flat[at : at + length]
             at += length
 
-    def _outputs(self, name: str) -> F32 | None:
-        return self._read(f"outputs.{name}") if f"outputs.{name}" in self._entries else None
+    def _costs(self, name: str) -> F32 | None:
+        found = self._read(COSTS + name) if COSTS + name in self._entries else None
+        if found is not None and found.min(initial=0) < 0:
+            raise Corrupt(f"an error of {name} costs less than none", at=str(self._path))
+        return found if found is not None and found.any() else None
 
     def _check(self, name: str, count: int) -> Entry:
         entry = self._entries.get(name)
@@ -130,20 +143,27 @@ def triangle(width: int) -> int:
 
 
 def write(
-    path: str | Path, layers: Mapping[str, Layer], inputs: Iterator[F32], outputs: Mapping[str, F32], about: Mapping[str, str], force: bool
+    path: str | Path,
+    layers: Mapping[str, Layer],
+    inputs: Iterator[F32],
+    counts: Mapping[str, int],
+    costs: Iterator[F32],
+    about: Mapping[str, str],
+    force: bool,
 ) -> int:
-    """Write statistics. inputs: matrices in the order of their numbers, one at a time; about: further metadata. Returns the size.
+    """Write statistics. inputs: matrices in the order of their numbers; costs: of tensors, as many as ``counts`` say, in that order;
+    both one at a time. about: further metadata. Returns the size.
 
     Raises FileExistsError, OSError.
     """
     widths = dict(sorted({its.inputs: its.width for its in layers.values()}.items()))
     specs = [(f"inputs.{number}", Spec.of("F32", triangle(width))) for number, width in widths.items()]
-    specs += [(f"outputs.{name}", Spec.of("F32", its.size)) for name, its in outputs.items()]
+    specs += [(COSTS + name, Spec.of("F32", count)) for name, count in counts.items()]
     metadata = {"kind": KIND, "layers": json.dumps({name: asdict(its) for name, its in layers.items()}), **about}
     with SafetensorsWriter(path, canonical_header(specs, metadata), force) as file:
         for matrix in inputs:
             for i in range(len(matrix)):
                 file.write(matrix[i, : i + 1].astype("<f4").view(np.uint8))
-        for its in outputs.values():
+        for its in costs:
             file.write(its.astype("<f4").view(np.uint8))
         return file.close()

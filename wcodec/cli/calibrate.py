@@ -39,7 +39,7 @@ def run(
         typer.Option(metavar="FILE.npz", help="What it is called with, by name; the first axis counts samples.", show_default=False),
     ] = None,
     context: Context = CONTEXT,
-    gradients: Annotated[bool, typer.Option("--gradients", help="Run backwards, too, to learn how much each output matters.")] = False,
+    gradients: Annotated[bool, typer.Option(help="Run backwards, too, to learn how much errors of each output matter.")] = True,
     limit: Annotated[str, typer.Option(metavar="SIZE", help="Bytes that statistics may take.")] = "8GB",
     force: Force = False,
     json: Json = False,

@@ -32,10 +32,19 @@ class Calibration(Importance):
     def curvature(self, name: str) -> Curvature | None:
         """Return what errors of a matrix cost together, not each by itself; None where that is not known."""
 
+    def cost(self, name: str) -> float | None:
+        """Return what a squared error of an element costs the model, on average; None where that is not known."""
+        return None
+
 
 def curvature_of(importance: Importance | None, name: str) -> Curvature | None:
     """Return what errors of a matrix cost together, if that is known."""
     return importance.curvature(name) if isinstance(importance, Calibration) else None
+
+
+def cost_of(importance: Importance | None, name: str) -> float | None:
+    """Return what a squared error of a tensor's elements costs, if that is known."""
+    return importance.cost(name) if isinstance(importance, Calibration) else None
 
 
 def weighed(importance: Importance | None, name: str, codec: str) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from wcodec.codecs.floats.curvature import Curvature
 from wcodec.codecs.floats.trellis_feedback import whitened_elements
 from wcodec.codecs.lossless import lossless
 from wcodec.codecs.matrix import approximable, matrix_shape
-from wcodec.coding.numbers import to_float32
+from wcodec.coding.numbers import FLOATS, to_float32
 from wcodec.errors import RecipeError
-from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, curvature_of, feeds_back
+from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, cost_of, curvature_of, feeds_back
 from wcodec.recipes.codebooks import GWK
 from wcodec.recipes.nwc import NWC
 from wcodec.recipes.pruned import Pruned
@@ -44,34 +44,39 @@ PRICE = 2.0
 class Sample:
     """Some elements of a tensor, which stand for all. scale: elements of the tensor for each of the sample.
 
-    comparable: they are in units in which squared errors are what they cost the model, so that those of several tensors add up.
+    peak: magnitude of the tensor's largest element. cost: of a squared error, to the model; None where that is not known.
     """
 
     x: UInts
     spec: Spec
     scale: float
-    comparable: bool = False
+    peak: float
+    cost: float | None = None
 
     @classmethod
-    def of(cls, x: UInts, spec: Spec, room: int) -> Sample:
+    def of(cls, x: UInts, spec: Spec, room: int, cost: float | None = None) -> Sample:
         """Take evenly spread runs of rows, about ``room`` elements; of very long rows, their beginnings."""
-        rows, cols = matrix_shape(spec)
+        (rows, cols), floats = matrix_shape(spec), spec.dtype.name in FLOATS
+        peak = float(np.abs(to_float32(x, spec.dtype)).max(initial=0)) if floats else 0.0
         if spec.count <= room:
-            return cls(x.copy(), spec, 1.0)
+            return cls(x.copy(), spec, 1.0, peak, cost)
         count = min(max(room // cols, min(rows, ROWS)), rows)
         width = min(cols, room // count)
         run = -(-count // ROWS)
         starts = [(rows - run) * i // max(-(-count // run) - 1, 1) for i in range(-(-count // run))]
         taken = np.concatenate([x.reshape(rows, cols)[at : at + run, :width] for at in starts])
-        return cls(np.ascontiguousarray(taken).reshape(-1), Spec(spec.dtype, taken.shape), spec.count / taken.size)
+        return cls(np.ascontiguousarray(taken).reshape(-1), Spec(spec.dtype, taken.shape), spec.count / taken.size, peak, cost)
 
     @classmethod
     def whitened(cls, x: UInts, spec: Spec, room: int, curvature: Curvature) -> Sample:
-        """Take elements from everywhere, in units in which errors of all count alike."""
-        flat = whitened_elements(x, spec, curvature)
+        """Take evenly spread rows, all columns of which tell how they differ, in units in which errors of all count alike."""
+        (rows, cols), matrix = matrix_shape(spec), whitened_elements(x, spec, curvature).reshape(matrix_shape(spec))
+        high = max(1, min(room // cols, rows))
+        flat = matrix[np.arange(high) * rows // high].reshape(-1)
         count = max(1, min(room, flat.size) // 128) * 128
-        taken = flat[np.arange(count) * flat.size // count]
-        return cls(taken.view(np.uint32), Spec.of("F32", count // 128, 128), flat.size / count, curvature.outputs is not None)
+        taken, peak = flat[np.arange(count) * flat.size // count], float(np.abs(matrix).max())
+        cost = None if curvature.outputs is None else 1.0
+        return cls(taken.view(np.uint32), Spec.of("F32", count // 128, 128), spec.count / count, peak, cost)
 
     @property
     def values(self) -> F32:
@@ -235,9 +240,10 @@ def answers(method: Method) -> bool:
 
 def sample_of(method: Method, name: str, x: UInts, spec: Spec, room: int) -> Sample:
     """Return a sample of a tensor of about ``room`` elements, in the units in which a method weighs errors."""
-    curvature = curvature_of(getattr(method, "importance", None), name)
+    importance: Importance | None = getattr(method, "importance", None)
+    curvature = curvature_of(importance, name)
     if curvature is None or not any(feeds_back(config["codec"]) for config in _configs(method)):
-        return Sample.of(x, spec, room)
+        return Sample.of(x, spec, room, cost_of(importance, name))
     return Sample.whitened(x, spec, room, curvature)
 
 
@@ -250,16 +256,14 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, sample: S
     configs = _configs(method)
     if not configs:
         return ()
-    peak = float(np.abs(to_float32(x, spec.dtype)).max(initial=0))
-    if not 0 < peak < inf or not 0 < sample.signal < inf:
+    if not 0 < sample.peak < inf or not 0 < sample.signal < inf:
         return ()
     if curvature_of(importance, name) is not None:  # errors of codecs that do not weigh them so cannot be compared
         configs = [config for config in configs if feeds_back(config["codec"])] or configs
-        peak = max(peak, float(np.abs(sample.values).max()))
     found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
     for its in found:
         if isinstance(its, Steps):
-            its.high = min(its.high, log2(FARTHEST * its.scale / peak))
+            its.high = min(its.high, log2(FARTHEST * its.scale / sample.peak))
     return [its for its in found if its.high > its.low]
 
 

@@ -22,7 +22,7 @@ QUIET = 0.25
 class Curvature:
     """An error E [rows, cols] costs the sum over rows i of outputs[i] · E[i] · inputs · E[i]ᵀ.
 
-    inputs: second moment of the inputs, float32 [cols, cols], symmetric. outputs: mean squared gradients of the outputs, float32 [rows];
+    inputs: second moment of the inputs, float32 [cols, cols], symmetric. outputs: what squared errors of the outputs cost, float32 [rows];
     None: all alike, and costs are no loss that those of other matrices could be compared with.
     """
 
