@@ -106,7 +106,7 @@ def main() -> None:
             f"`python tools/study_walk.py`: `wcodec encode model/ --bpw {options.bits:g} --effort fast --calibrate ids.npz` on a Llama of "
             f"{options.layers} blocks,",
             f"{count:,} random weights in bfloat16, with {options.tokens} tokens in pieces of {options.context}.",
-            *([f"To save time, the MLPs of all but {few} blocks were `uniform`; all blocks were walked along."] * (few < options.layers)), "",
+            *([f"To save time, the MLPs of all blocks but {few} were `uniform`; the walk went along all."] * (few < options.layers)), "",
             "| what | bytes |", "|---|---|",
             f"| the model | {size_of(model):,} |",
             f"| the result ({8 * encoded / count:.4f} bits per weight) | {encoded:,} |",
