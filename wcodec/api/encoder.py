@@ -311,7 +311,7 @@ def _encode_along(
                     done += size
                     progress(done)
                 for index, row in enumerate(encoding.rows[before:], before):
-                    if walk.sequential and row.alias is None and not row.lossless:
+                    if walk.sequential and not row.lossless:
                         walk.replace(row.name, partial(encoding.decoded, index))
         if pace is not None:
             pace.check(sum(writer.size() for writer in writers))
