@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +39,16 @@ def make(folder: Path, layers: int) -> int:
     norms = ("input_layernorm.weight", "post_attention_layernorm.weight")
     where, count = {}, 0
     for i in range(layers + 1):
-        torch.manual_seed(i)
+        its = {"model.embed_tokens.weight": (VOCABULARY, WIDTH), "model.norm.weight": (WIDTH,)}
         if i:
-            tensors = {f"model.layers.{i - 1}.{name}": torch.randn(shape).mul_(0.02) for name, shape in shapes.items()}
-            tensors |= {f"model.layers.{i - 1}.{name}": torch.rand(WIDTH) + 0.5 for name in norms}
-        else:
-            tensors = {"model.embed_tokens.weight": torch.randn(VOCABULARY, WIDTH), "model.norm.weight": torch.rand(WIDTH) + 0.5}
+            its = {f"model.layers.{i - 1}.{name}": shape for name, shape in (shapes | dict.fromkeys(norms, (WIDTH,))).items()}
         shard = f"model-{i + 1:05}-of-{layers + 1:05}.safetensors"
-        save_file({name: its.bfloat16() for name, its in tensors.items()}, folder / shard, {"format": "pt"})
-        where |= dict.fromkeys(tensors, shard)
-        count += sum(its.numel() for its in tensors.values())
+        if not (folder / shard).exists():
+            torch.manual_seed(i)
+            tensors = {name: torch.randn(shape).mul_(0.02) if len(shape) > 1 else torch.rand(shape) + 0.5 for name, shape in its.items()}
+            save_file({name: its.bfloat16() for name, its in tensors.items()}, folder / shard, {"format": "pt"})
+        where |= dict.fromkeys(its, shard)
+        count += sum(prod(shape) for shape in its.values())
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
     return count
 
