@@ -195,6 +195,20 @@ def test_91000_tensors():
         assert len(reader.names) == 91_000 and reader.record(names[-1]).spec == SPEC
 
 
+def test_tensors_may_come_in_another_order():
+    def fill(w):
+        w.order = ["c", "a", "d", "b"]
+        w.add("a", SPEC, raw(5), DIGEST)
+        w.add("b", SPEC, raw(300), DIGEST)
+        w.add_alias("c", 1, True)
+        w.add("d", SPEC, raw(400), DIGEST)
+
+    with ContainerReader(write(fill)) as reader:
+        assert list(reader.names) == ["c", "a", "d", "b"] and reader.record(0) == records.Alias(3, True)
+        assert [reader.record(i).section.parts["data"].size for i in (1, 2, 3)] == [5, 400, 300]
+        reader.check_everything()
+
+
 def test_content_digest_ignores_order_and_follows_aliases():
     def fill(order, w):
         for name in order:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +39,16 @@ def make(folder: Path, layers: int) -> int:
     norms = ("input_layernorm.weight", "post_attention_layernorm.weight")
     where, count = {}, 0
     for i in range(layers + 1):
-        torch.manual_seed(i)
+        its = {"model.embed_tokens.weight": (VOCABULARY, WIDTH), "model.norm.weight": (WIDTH,)}
         if i:
-            tensors = {f"model.layers.{i - 1}.{name}": torch.randn(shape).mul_(0.02) for name, shape in shapes.items()}
-            tensors |= {f"model.layers.{i - 1}.{name}": torch.rand(WIDTH) + 0.5 for name in norms}
-        else:
-            tensors = {"model.embed_tokens.weight": torch.randn(VOCABULARY, WIDTH), "model.norm.weight": torch.rand(WIDTH) + 0.5}
+            its = {f"model.layers.{i - 1}.{name}": shape for name, shape in (shapes | dict.fromkeys(norms, (WIDTH,))).items()}
         shard = f"model-{i + 1:05}-of-{layers + 1:05}.safetensors"
-        save_file({name: its.bfloat16() for name, its in tensors.items()}, folder / shard, {"format": "pt"})
-        where |= dict.fromkeys(tensors, shard)
-        count += sum(its.numel() for its in tensors.values())
+        if not (folder / shard).exists():
+            torch.manual_seed(i)
+            tensors = {name: torch.randn(shape).mul_(0.02) if len(shape) > 1 else torch.rand(shape) + 0.5 for name, shape in its.items()}
+            save_file({name: its.bfloat16() for name, its in tensors.items()}, folder / shard, {"format": "pt"})
+        where |= dict.fromkeys(its, shard)
+        count += sum(prod(shape) for shape in its.values())
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
     return count
 
@@ -64,7 +65,7 @@ def size_of(folder: Path) -> int:
 def watched(command: list[str], folder: Path) -> tuple[float, int, int]:
     """Run a command; return its seconds, its greatest resident memory, and the most bytes that walks had in the folder meanwhile."""
     began, memory, disk = time.perf_counter(), 0, 0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command)
     while process.poll() is None:
         status = Path(f"/proc/{process.pid}/status").read_text()
         memory = max(memory, *(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
@@ -79,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--layers", type=int, default=22)
-    parser.add_argument("--calibrated", type=int, help="last blocks whose MLPs are trellises, too; to save time, others' are uniform")
+    parser.add_argument("--calibrated", type=int, help="last blocks that become trellises; to save time, others are uniform")
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--bits", type=float, default=3.0)
@@ -93,10 +94,10 @@ def main() -> None:
         np.savez(folder / "ids.npz", np.random.default_rng(0).integers(0, VOCABULARY, options.tokens))
         command = [
             sys.executable, "-m", "wcodec", "encode", str(model), "--bpw", f"{options.bits:g}", "--effort", "fast", "--calibrate",
-            str(folder / "ids.npz"), "--context", str(options.context), "-o", str(folder / "encoded"), "--force", "--json",
+            str(folder / "ids.npz"), "--context", str(options.context), "-o", str(folder / "encoded"), "--force",
         ]  # fmt: skip
         few = options.calibrated if options.calibrated is not None else options.layers
-        command += [f"-tmodel.layers.{i}.mlp.*=uniform:bits=3" for i in range(options.layers - few)]
+        command += [f"-tmodel.layers.{i}.*_proj.weight=uniform" for i in range(options.layers - few)]
         seconds, memory, disk = watched(command, folder)
         encoded = sum(file.stat().st_size for file in (folder / "encoded").glob("*.wcodec"))
         block = WIDTH * (2 * WIDTH + 2 * KEYS + 3 * INNER)
@@ -106,7 +107,7 @@ def main() -> None:
             f"`python tools/study_walk.py`: `wcodec encode model/ --bpw {options.bits:g} --effort fast --calibrate ids.npz` on a Llama of "
             f"{options.layers} blocks,",
             f"{count:,} random weights in bfloat16, with {options.tokens} tokens in pieces of {options.context}.",
-            *([f"To save time, the MLPs of all but {few} blocks were `uniform`; all blocks were walked along."] * (few < options.layers)), "",
+            *([f"To save time, all blocks but {few} were `uniform`; the walk went along all of them."] * (few < options.layers)), "",
             "| what | bytes |", "|---|---|",
             f"| the model | {size_of(model):,} |",
             f"| the result ({8 * encoded / count:.4f} bits per weight) | {encoded:,} |",

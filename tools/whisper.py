@@ -96,10 +96,11 @@ def clips(model: Any, count: int) -> list[Clip]:
         rate, wave = wavfile.read(file)
         sound = resample_poly(wave / 32768, RATE, rate).astype(np.float32)
         features = extractor(sound, sampling_rate=RATE, return_tensors="pt").input_features
-        if file.name not in texts:
-            texts[file.name] = transcribe(model, features)
+        name = str(file.relative_to(folder))
+        if name not in texts:
+            texts[name] = transcribe(model, features)
             known.write_text(json.dumps(texts))
-        found.append({"input_features": features, "decoder_input_ids": torch.tensor([texts[file.name]])})
+        found.append({"input_features": features, "decoder_input_ids": torch.tensor([texts[name]])})
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,15 @@ def walk_folder(
     with hollow():
         model = kind._from_config(config)
     model.tie_weights()
-    with Checkpoint(source) as checkpoint:
-        known = set(checkpoint.names)
+    with ExitStack() as stack:
+        checkpoint = stack.enter_context(Checkpoint(source))
 
-    def read(name: str) -> npt.NDArray[np.float32]:
-        with Checkpoint(source) as checkpoint:
+        def read(name: str) -> npt.NDArray[np.float32]:
             return np.array(load_tensor(checkpoint, name), np.float32)
 
-    return Walk(model, batches, read, known, scratch=scratch, sequential=sequential)
+        walk = Walk(model, batches, read, set(checkpoint.names), scratch=scratch, sequential=sequential)
+        walk.stack.push(stack.pop_all())
+        return walk
 
 
 def _kind(folder: Path) -> tuple[Any, Any]:

@@ -300,7 +300,8 @@ def _encode_along(
     with ExitStack() as stack:
         writers = [stack.enter_context(output.writer(job)) for output in outputs]
         crew = stack.enter_context(Crew(job.threads))
-        encodings = [Encoding(writer, job.recipe, job.env(), crew, job.readback, None) for writer in writers]
+        env = job.env()  # one for all: what it lends is used again
+        encodings = [Encoding(writer, job.recipe, env, crew, job.readback, None) for writer in writers]
         for output, writer in zip(outputs, writers, strict=True):
             writer.order = output.tensors.names
         for part in walk.parts([name for output in outputs for name in output.tensors.names]):
@@ -312,7 +313,7 @@ def _encode_along(
                     done += size
                     progress(done)
                 for index, row in enumerate(encoding.rows[before:], before):
-                    if walk.sequential and row.alias is None and not row.lossless:
+                    if walk.sequential and not row.lossless:
                         walk.replace(row.name, partial(encoding.decoded, index))
         if pace is not None:
             pace.check(sum(writer.size() for writer in writers))

@@ -86,7 +86,9 @@ class Encoding:
 
     def decoded(self, index: int) -> npt.NDArray[np.float32]:
         """Decode a tensor that was written, of which ``rows`` tell at this index."""
-        record = self._writer.written(index)
+        shared = self.rows[index].alias
+        first = index if shared is None else next(i for i, row in enumerate(self.rows) if row.name == shared)
+        record = self._writer.written(first)
         flat = decode_all(record.section, record.spec, self._env.host)
         return to_float32(flat, record.spec.dtype).reshape(record.spec.shape)
 

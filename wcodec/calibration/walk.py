@@ -30,8 +30,8 @@ class Walk(Calibration):
 
     model: without weights (``hollow``). batches: what it is called with. read: of a name that is among ``known``, the weights. scratch: a
     folder for what goes from one block to the next, and for a block's statistics. sequential: blocks are given what the encoded ones
-    before them make, not what the original ones do, so that they make up for it. Use as a context manager. Raises EncodeError unless there
-    is one stack of blocks.
+    before them make, not what the original ones do, so that they make up for it. stack: what ends with the walk. Use as a context manager.
+    Raises EncodeError unless there is one stack of blocks.
     """
 
     def __init__(
@@ -51,14 +51,15 @@ class Walk(Calibration):
         self._calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
         self._tuples = False
         self._now: Statistics | None = None
-        self._folder = TemporaryDirectory(prefix=".wcodec-walk-", dir=scratch)
+        self.stack = ExitStack()
+        self._folder = Path(self.stack.enter_context(TemporaryDirectory(prefix=".wcodec-walk-", dir=scratch)))
 
     def __enter__(self) -> Walk:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._now = None
-        self._folder.cleanup()
+        self.stack.close()
 
     def parts(self, names: Sequence[str]) -> Iterator[list[str]]:
         """Yield names of the checkpoint's tensors, part by part, each once its statistics are there. Raises EncodeError."""
@@ -109,7 +110,7 @@ class Walk(Calibration):
         for number in range(len(self._batches)):
             gathering.add(number)
         self._weights.drop()
-        self._now = gathering.save(Path(self._folder.name) / "statistics", True)
+        self._now = gathering.save(self._folder / "statistics", True)
         return gathering.layers
 
     def _leave(self, run: Callable[[int], None]) -> None:
@@ -174,7 +175,7 @@ class Walk(Calibration):
             yield
 
     def _file(self, number: int, kind: str = "now") -> Path:
-        return Path(self._folder.name) / f"{number}.{kind}"
+        return self._folder / f"{number}.{kind}"
 
     def _keep(self, number: int, x: torch.Tensor) -> None:
         import torch

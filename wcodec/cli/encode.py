@@ -167,8 +167,9 @@ def _walk(src: Path, target: Path | None, text: Path | None, statistics: Path | 
 
     if statistics is not None:
         raise RecipeError("--calibrate and --calibration exclude each other")
-    beside = src if src.is_dir() else src.parent
-    with quiet(), walk_folder(src, text=text, context=context, scratch=beside if target is None else target.parent) as walk:
+    beside = (src / "x" if src.is_dir() else src) if target is None else target
+    scratch = next((its for its in beside.parents if its.is_dir()), None)
+    with quiet(), walk_folder(src, text=text, context=context, scratch=scratch) as walk:
         yield walk
 
 
