@@ -155,7 +155,8 @@ def _amd(made: triton.compiler.CompiledKernel) -> Figures:
     inexact = len(re.findall(loose, llvm))
     inexact += int(fact(".amdhsa_float_denorm_mode_32") != 3 or fact(".amdhsa_float_denorm_mode_16_64") != 3)
     if not re.search(r"v_div_|v_sqrt|v_rcp_", text):  # divisions of integers are made of products of floats too
-        inexact += sum(bool(re.match(r"v_(pk_)?(fma|mad_f|mac_f)", its)) for its in code)
+        # What multiplies by 1 only adds, once it has widened halves.
+        inexact += sum(bool(re.match(r"v_(pk_)?(fma|mad_f|mac_f)", its)) and ", 1.0, " not in its for its in code)
     loop = inside[loops[0]] if loops else 0
     return Figures(fact("; NumVgprs"), fact("; ScratchSize"), made.metadata.shared, len(code), loop, inexact)
 
