@@ -139,7 +139,8 @@ def main() -> None:
         statistics = study.statistics("both", matters=embedding)
         lines = [
             f"# Calibration and MiniLM-L6: `{options.recipe}`", "",
-            f"`python tools/study_calibration.py`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the float model's;",
+            f"`python tools/study_calibration.py --ggml libggmlq.so`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the",
+            "float model's;",
             f"all bytes of files of the 36 matrices count. Calibrated with {len(study.calibration)} texts. Sensitivities: what errors of",
             "each output cost the embedding, by gradients. GGUF: blocks alone; types whose blocks of 256 do not fit rows of 384 stand for",
             "what llama.cpp takes then; its importance matrix is the diagonal of the same statistics.", "",

@@ -19,7 +19,7 @@ from wcodec.codecs.floats.curvature import Curvature
 from wcodec.codecs.floats.trellis_feedback import whitened_elements
 from wcodec.codecs.lossless import lossless
 from wcodec.codecs.matrix import approximable, matrix_shape
-from wcodec.coding.numbers import FLOATS, to_float32
+from wcodec.coding.numbers import LOSSY, to_float32
 from wcodec.errors import RecipeError
 from wcodec.recipes.base import Importance, Ladder, Method, WithCodec, cost_of, curvature_of, feeds_back
 from wcodec.recipes.codebooks import GWK
@@ -56,7 +56,7 @@ class Sample:
     @classmethod
     def of(cls, x: UInts, spec: Spec, room: int, cost: float | None = None) -> Sample:
         """Take evenly spread runs of rows, about ``room`` elements; of very long rows, their beginnings."""
-        (rows, cols), floats = matrix_shape(spec), spec.dtype.name in FLOATS
+        (rows, cols), floats = matrix_shape(spec), spec.dtype.name in LOSSY
         peak = float(np.abs(to_float32(x, spec.dtype)).max(initial=0)) if floats else 0.0
         if spec.count <= room:
             return cls(x.copy(), spec, 1.0, peak, cost)
