@@ -35,8 +35,8 @@ enum {
   WK_LINE = 64,     /* bytes of a cache line */
   WK_LARGE = 1 << 20, /* bytes of output that would only drive other things out of the caches */
   WK_MANY = 1 << 14,  /* symbols that are worth a look at all of the tables */
-  WK_CHUNK = 4096,  /* symbols decoded at once when something follows while they are in the first-level cache */
-  WK_TURN = 1024,   /* the same with a trellis, whose tables leave less room there */
+  WK_CHUNK = 4096,  /* elements that are worked on at once, in the first-level cache */
+  WK_TURN = 1024,   /* symbols of a block that are decoded before something else is done with them: look-ups and other blocks need room, too */
   WK_BURST = 256,   /* the same before a codebook: stores past the caches go on while the next ones are decoded */
 };
 

@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-enum { GROUPS = WK_CHUNK / WK_GROUP };
+enum { GROUPS = WK_TURN / WK_GROUP };
 
 /* A call: what is decoded, and what happens to the tokens. */
 typedef struct {
@@ -70,7 +70,7 @@ static void join(const call *c, uint64_t at, const uint8_t *tokens, uint64_t n) 
   const wcodec_split *split = c->split;
   const uint32_t planes = (split->rest + 7) / 8, width = split->rest % 8;
   const uint8_t *rest[8] = {NULL};
-  uint8_t top[WK_CHUNK];
+  uint8_t top[WK_TURN];
   for (uint32_t k = 0; k < planes; k++) rest[k] = c->rest[k] + at;
   if (split->packed && width) { /* `at` is a multiple of 128: blocks and chunks are */
     wcodec_unpack_bits(c->rest[planes - 1] + at * width / 8, 1, n, width, 0, top);
@@ -134,9 +134,9 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
   const wcodec_job *job = c->job;
   const uint32_t trellises = wk_trellises(job), context = job->context;
   const int finishing = c->split || c->book || c->lattice;
-  const uint64_t chunk = c->book ? WK_BURST : context == WCODEC_TRELLIS ? WK_TURN : finishing || context != WCODEC_NONE ? WK_CHUNK : last;
-  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_LINE + WK_CHUNK];
-  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_CHUNK];
+  const uint64_t chunk = c->book ? WK_BURST : finishing || context != WCODEC_NONE ? WK_TURN : last;
+  _Alignas(WK_LINE) uint8_t tokens[WK_FLIGHT][WK_LINE + WK_TURN];
+  _Alignas(WK_LINE) uint8_t tables[WK_FLIGHT][WK_TURN];
   uint32_t first[WK_FLIGHT][GROUPS];
   uint32_t held[WK_FLIGHT] = {0}; /* tokens of a cut off line, before the others */
   for (; col < last; col += chunk) {
@@ -168,7 +168,7 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
   }
 }
 
-/* Decode `rows` rows of k tiles of whole groups in one go: at most WK_CHUNK symbols each. */
+/* Decode `rows` rows of k tiles of whole groups in one go: at most WK_TURN symbols each. */
 static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, int k, uint32_t row, uint32_t rows,
                         uint32_t cols) {
   const uint32_t trellises = wk_trellises(c->job), across = cols / WK_GROUP;
