@@ -24,6 +24,16 @@ for _what, _params in {"zero": {"bits": 0}, "wide": {"bits": 9}, "base": {"base"
 section("BITPACK-2", "short", lambda: with_data(coded("bitpack"), lambda d: d[:-1]))
 section("BITPACK-2", "long", lambda: with_data(coded("bitpack"), lambda d: d + b"\0"))
 section("BITPACK-3", "high_bits", lambda: with_data(coded("bitpack"), lambda d: d.__setitem__(-1, d[-1] | 0x80)))
+
+
+def _padded() -> Section:
+    """Planes of which the top one's six bits end in a byte that is not filled, and not with zeros."""
+    its = coded("planes", np.random.default_rng(1).integers(0x3E00, 0x3F80, 301).astype(np.uint16), Spec.of("BF16", 301), rest=6, sign=1)
+    top = with_data(its.parts["rest0"], lambda d: d.__setitem__(-1, d[-1] | 0x80))
+    return Section(its.codec, its.params, {**its.parts, "rest0": top})
+
+
+section("BITPACK-3", "in_planes", _padded, Spec.of("BF16", 301), x=bytes(602))
 section("ZSTD-1", "other_size", lambda: with_data(coded("zstd"), lambda d: frame(bytes(X[:-1]))))
 section("ZSTD-1", "no_size", lambda: with_data(coded("zstd"), lambda d: frame(bytes(X), write_content_size=False)))
 section("ZSTD-1", "more", lambda: with_data(coded("zstd"), lambda d: d + b"\0"))

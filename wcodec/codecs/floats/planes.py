@@ -14,12 +14,13 @@ from wcodec.backends import Planes, Symbols
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, storage_spec, stored_size
 from wcodec.codecs.floats.splitting import Tokens, choose_split, highest, split_tokens
+from wcodec.codecs.integers import bitpack
 from wcodec.codecs.integers.rans import Rans, wire
 from wcodec.codecs.integers.runs import by_runs
 from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.params import uint
 from wcodec.errors import Corrupt, EncodeError
-from wcodec.types import DTYPES, U8, U32, Part, Section, Spec, Stream, UInts
+from wcodec.types import DTYPES, U8, U32, Part, Section, Spec, UInts
 
 FEW = 16
 """Runs of noise and of other bytes that are not compared with a frame of the whole plane, which would take most of the time."""
@@ -84,12 +85,8 @@ class PlanesCodec(Codec):
         with ExitStack() as stack:
             rest = [stack.enter_context(base.decoded(part, plan.plane, env, start, stop)) for part in plan.rest]
             if plan.packed is not None:
-                width = plan.split.rest % 8
-                if fused:
-                    rest.append(stack.enter_context(env.bytes(plan.packed, start * width // 8, -(-stop * width // 8))))
-                else:
-                    top = section.parts[f"rest{plan.split.count - 1}"]
-                    rest.append(stack.enter_context(base.decoded(top, plan.plane, env, start, stop)))
+                lent = bitpack.packed if fused else base.decoded
+                rest.append(stack.enter_context(lent(plan.packed, plan.plane, env, start, stop)))
             symbol = section.parts["symbol"]
             if fused and plan.symbols is not None:
                 assert isinstance(symbol, Section)
@@ -140,7 +137,7 @@ class Plan:
     symbol: Spec
     plane: Spec
     rest: list[Part]
-    packed: Stream | None
+    packed: Section | None
     symbols: Symbols | None
     unit: int
     at: U32
@@ -162,7 +159,8 @@ def _make_plan(section: Section, spec: Spec, env: Env) -> Plan:
     top = rest[-1] if split.rest % 8 else None
     packed = None
     if isinstance(top, Section) and top.codec == "bitpack" and top.params == {"bits": split.rest % 8}:
-        packed = base.stream_of(rest.pop(), "data")
+        packed = top
+        rest.pop()
     symbols, unit = None, 1
     if isinstance(symbol, Section) and symbol.codec == "rans":
         w = wire(symbol, its)
