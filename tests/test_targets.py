@@ -176,6 +176,12 @@ def test_rules_come_first(tmp_path):
     assert wcodec.inspect(tmp_path / "model.wcodec").to_json()["encoder"]["recipe"].endswith("--bpw 6")
 
 
+def test_what_rules_encode_counts_as_what_it_takes(tmp_path):
+    rules = [f"layers.{i}.*=uniform:bits=3" for i in range(4)]
+    report = wcodec.encode(write("tails", tmp_path), bpw=3.6, rules=rules)  # losslessly, those four alone would take more
+    assert 0.995 * 3.6 <= report.bpw <= 3.6
+
+
 def test_embeddings_are_finer(tmp_path):
     report = wcodec.encode(write("mixed", tmp_path), bpw=4)
     assert any("embed_tokens.weight" in note and "finer" in note for note in report.notes)

@@ -150,7 +150,7 @@ class Plan:
         if found is not None:
             self._slope = found[1]
             return found[0]
-        if self._smallest() > self.limit:
+        if self._smallest() > self.limit and not (self.attempt == 0 and self._guessed()):
             raise self._impossible()
         return {name: its.smallest() for name, its in self.options.items()}
 
@@ -198,6 +198,10 @@ class Plan:
 
     def _finest(self) -> bool:
         return all(rung.position is None for rung in self.rungs.values())
+
+    def _guessed(self) -> bool:
+        """Tell whether a tensor has a method with settings of its own: until it is encoded, it counts as if it were lossless."""
+        return any(self.method_of(name) is not LOSSLESS and not self.tensors[name].answers for name in self.fixed)
 
     def _smallest(self) -> float:
         return self.overhead + sum(self.fixed.values()) + sum(its.smallest().size for its in self.options.values())
