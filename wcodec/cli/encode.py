@@ -24,6 +24,7 @@ Examples:
   wcodec encode model.safetensors
   wcodec encode checkpoint/ -o encoded/         every shard, and the index
   wcodec encode model.safetensors -t '*.weight' -o weights.wcodec
+  wcodec encode model.safetensors --recipe archive   lossless still: fewer bytes, more time
   wcodec encode model.safetensors --bpw 4       or --size 7.5GB, or --max-error 0.01
   wcodec encode model.safetensors --bpw 4 --effort best
   wcodec encode model.safetensors --recipe wfn:delta=0.05
