@@ -34,7 +34,7 @@ def llama(tmp_path_factory):
 @pytest.fixture(scope="module")
 def statistics(llama, tmp_path_factory):
     target = tmp_path_factory.mktemp("stats") / "text.stats"
-    assert main(["calibrate", str(llama), "--text", str(llama / "text.txt"), "-o", str(target)]) == 0
+    assert main(["calibrate", str(llama), "--text", str(llama / "text.txt"), "-o", str(target), "--no-gradients"]) == 0
     return target
 
 
