@@ -90,6 +90,10 @@ class Lines:
         eight = "{codec='uniform',bits=8}"
         lines = [
             Line("planes (lossless)", self.recipe("lossless"), self.zstd),
+            Line("planes, archive (lossless)", self.recipe("archive"), self.zstd),
+            Line("trellis, about 6 bits", self.recipe("trellis:relative=0.031"), self.int8),
+            Line("trellis, about 4 bits", self.recipe("trellis:relative=0.125"), self.int8),
+            Line("nwc, about 4 bits", self.recipe("nwc:relative=0.125,always=true"), self.int8),
             Line("uniform, 8 bits a row", self.recipe("uniform"), self.int8),
             Line("uniform, 4 bits a row", self.recipe("uniform:bits=4"), self.int8),
             Line(BOOK, self.recipe("gwk:values=16"), self.indices),
