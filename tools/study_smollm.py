@@ -40,6 +40,7 @@ def prepare() -> Path:
         weights = {name: its.half().contiguous() for name, its in model.state_dict().items() if name != "lm_head.weight"}
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
         model.config.__dict__.pop("quantization_config", None)
+        model.config.architectures = [type(model).__name__]  # a file of GGUF names none
         model.config.save_pretrained(folder)
         tokenizer: Any = AutoTokenizer.from_pretrained(unpacked, gguf_file=FILE)
         for name, texts in zip(("test", "calibration"), split(), strict=True):
