@@ -170,13 +170,14 @@ class ContainerWriter:
         return (smaller, True) if len(smaller) < len(packed) else (packed, False)
 
     def _ordered(self) -> tuple[list[str], list[bytes]]:
-        """Return names and records in the order that is asked for."""
+        """Return names and records in the order that is asked for, which must have them all."""
+        names = list(self._names)
         if self.order is None:
-            return list(self._names), self._records
-        indexes = [self._names[name] for name in self.order if name in self._names]
+            return names, self._records
+        asked = {name: place for place, name in enumerate(self.order)}
+        indexes = sorted(range(len(names)), key=lambda index: asked[names[index]])
         places = {index: place for place, index in enumerate(indexes)}
         moved = {index: Alias(places[its.index], its.tied) for index, its in self._aliases.items()}
-        names = list(self._names)
         records = [pack_record(moved[i], self._place) if i in moved else self._records[i] for i in indexes]
         return [names[i] for i in indexes], records
 
