@@ -10,7 +10,7 @@ import numpy as np
 from ..floats import SILENT, binary32, narrow
 from ..rules import must
 from ..sections import FLOATS, Node, codec, part_kind
-from .trellis import branches, factors
+from .trellis import branches, steps_of
 
 NETS = Path(__file__).parents[3] / "wcodec/nets"
 
@@ -141,9 +141,5 @@ def decode_nwc(node: Node) -> np.ndarray:
     chunks = k.reshape(bands, 16, cols).transpose(0, 2, 1)
     y = run_net(head, ops, chunks, np.broadcast_to(of_columns, (bands, cols))).transpose(0, 2, 1).reshape(16 * bands, cols)[:rows]
     with np.errstate(**SILENT):
-        d = np.full((rows, cols), step)
-        if "rows" in given:
-            d = d * factors(node, "rows", rows)[:, None]
-        if "columns" in given:
-            d = d * factors(node, "columns", cols)
+        d = steps_of(node, given, step)
         return narrow(node.dtype, (d * y.astype(np.float32)).reshape(-1))

@@ -27,6 +27,17 @@ def factors(node: Node, name: str, extent: int) -> np.ndarray:
     return np.array([factor(int(code)) for code in node.array(name, "U8", (extent,))], np.float32)
 
 
+def steps_of(node: Node, given: list[str], step: np.float32) -> np.ndarray:
+    """The step of every element: of the tensor, times those of its row and column."""
+    rows, cols = node.matrix
+    d = np.full((rows, cols), step)
+    if "rows" in given:
+        d = d * factors(node, "rows", rows)[:, None]
+    if "columns" in given:
+        d = d * factors(node, "columns", cols)
+    return d
+
+
 def branches(node: Node, symbols: np.ndarray) -> np.ndarray:
     """z0 of every symbol."""
     p = read_params(node)
@@ -62,12 +73,7 @@ def decode_trellis(node: Node) -> np.ndarray:
     node.has_parts("symbols", *given)
     symbols = node.array("symbols", "U16" if wide else "U8", node.shape).astype(np.int64)
     k = 2 * (symbols - zero) + branches(node.children["symbols"], symbols)
-    rows, cols = node.matrix
     with np.errstate(**SILENT):
-        d = np.full((rows, cols), step)
-        if "rows" in given:
-            d = d * factors(node, "rows", rows)[:, None]
-        if "columns" in given:
-            d = d * factors(node, "columns", cols)
+        d = steps_of(node, given, step)
         magnitude = np.array([points[m - 1] / 256 if 1 <= m <= len(points) else m for m in np.abs(k).tolist()], np.float32)
         return narrow(node.dtype, d.reshape(-1) * np.where(k < 0, -magnitude, magnitude))
