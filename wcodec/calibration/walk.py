@@ -91,7 +91,7 @@ class Walk(Calibration):
             self._leave(self._before)
             for i, block in enumerate(self._blocks):
                 prefix, run = f"{self._path}.{i}.", partial(self._through, i)
-                trained = {name: free[name] for name in self._weights.own(block) if name in free} if self.finetune and free else {}
+                trained = self._trained(prefix, block, free or {})
                 self._aim(i)
                 self._look({prefix + name: its for name, its in layers_of(block).items()}, run)
                 yield [name for name in inside[i] if name not in trained]
@@ -150,6 +150,11 @@ class Walk(Calibration):
             else:
                 self._keep(number, self._made(block, number, "wanted"), "wanted")
 
+    def _trained(self, prefix: str, block: Any, free: Mapping[str, DType]) -> dict[str, DType]:
+        """Return those tensors that fine-tuning changes: parameters of a block that no other one is tied to."""
+        names = [prefix + name for name, _ in block.named_parameters()] if self.finetune else []
+        return {name: free[name] for name in names if name in free and name not in self._weights.tied}
+
     def _tune(self, block: int, trained: Mapping[str, DType]) -> None:
         """Train parameters of a block whose matrices are encoded; then ``tuned`` has what they became."""
 
@@ -157,7 +162,9 @@ class Walk(Calibration):
             return to_float32(from_float32(values, trained[name]), trained[name])
 
         self._now = None
-        parameters = self._weights.load(self._blocks[block], trained)
+        prefix = f"{self._path}.{block}."
+        parameters = {prefix + name: its for name, its in self._weights.load(self._blocks[block]).named_parameters()}
+        parameters = {name: parameters[name] for name in trained}
         found = tune(parameters, partial(self._made, block), partial(self._given, kind="wanted"), len(self._batches), rounded)
         self._weights.drop()
         self._tunings.append(found)
@@ -266,8 +273,7 @@ class _Weights:
         self._with = whole | {its: [its] for its in model.modules() if its not in inner and its._parameters}
         for name, parameter in model.named_parameters(remove_duplicate=False):
             self._names.setdefault(id(parameter), []).append(name)
-        self._tied = {name for names in self._names.values() if len(names) > 1 for name in names}
-        self._full = {its: name for name, its in model.named_modules()}
+        self.tied = {name for names in self._names.values() if len(names) > 1 for name in names}
         self._names = {key: [name for name in names if name in known] or names for key, names in self._names.items()}
         missing = sorted(names[0] for names in self._names.values() if names[0] not in known)
         if missing:
@@ -275,14 +281,10 @@ class _Weights:
         for module in self._with:
             module.register_forward_pre_hook(self._come)
 
-    def own(self, block: Any) -> list[str]:
-        """Return the names of a block's parameters that no other one is tied to."""
-        return [name for name in (f"{self._full[block]}.{its}" for its, _ in block.named_parameters()) if name not in self._tied]
-
-    def load(self, block: Any, names: Collection[str]) -> dict[str, Any]:
-        """Load a block and return some of its parameters."""
+    def load(self, block: Any) -> Any:
+        """Return a block with its parameters."""
         self._come(block, ())
-        return {name: its for key, its in block.named_parameters() if (name := f"{self._full[block]}.{key}") in names}
+        return block
 
     def drop(self) -> None:
         """Forget all that is loaded."""
