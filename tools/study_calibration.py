@@ -99,11 +99,8 @@ class Study:
         changed, size, began = {}, 0, time.perf_counter()
         for name in (its for its in self.weights if matches(its, MATRICES)):
             matrix = self.weights[name].numpy()
-            importance = None if statistics is None else statistics[name].reshape(matrix.shape)[0]
-            fitting = ggml.fitting(kind, matrix.shape[1])
-            blocks, out = ggml.quantise(matrix, fitting, importance), np.empty_like(matrix)
-            ggml.dequantise(blocks, fitting, out)
-            changed[name], size = torch.from_numpy(out), size + blocks.size
+            out, used = ggml.approximate(matrix, kind, None if statistics is None else importance(statistics, name))
+            changed[name], size = torch.from_numpy(out), size + used
         seconds = time.perf_counter() - began
         return 8 * size / sum(its.numel() for its in changed.values()), self.gap(changed), seconds
 
@@ -113,6 +110,13 @@ class Study:
         found = 1 - float((self.run() * self.plain).sum(1).mean())
         self.model.load_state_dict(self.weights, strict=False)
         return found
+
+
+def importance(statistics: Statistics, name: str) -> Any:
+    """Return what GGUF's importance matrix says of a matrix: the mean squares of its inputs."""
+    curvature = statistics.curvature(name)
+    assert curvature is not None
+    return np.diagonal(curvature.inputs)
 
 
 def embedding(output: Any) -> torch.Tensor:
