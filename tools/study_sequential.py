@@ -20,13 +20,13 @@ from wcodec.evaluation import load_tensor
 RESULTS = Path(__file__).parent / "results" / "sequential.md"
 
 
-def walk(study: Study, sequential: bool) -> Walk:
+def walk(study: Study, sequential: bool = True, finetune: bool = False) -> Walk:
     """A walk along the model, by the study's texts."""
     with hollow():
         model: Any = BertModel(study.model.config, add_pooling_layer=False)
     with Checkpoint(study.source) as checkpoint:
         weights = {name: load_tensor(checkpoint, name) for name in checkpoint.names}
-    return Walk(model, study.calibration, weights.__getitem__, weights, scratch=study.folder, sequential=sequential)
+    return Walk(model, study.calibration, weights.__getitem__, weights, scratch=study.folder, sequential=sequential, finetune=finetune)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from wcodec.api.work import make_env, thread_count
 from wcodec.calibration.statistics import Statistics
 from wcodec.calibration.walk import Walk
 from wcodec.codecs import Env
+from wcodec.coding.numbers import LOSSY
 from wcodec.container import shards
 from wcodec.container.safetensors import SafetensorsFile, canonical_header
 from wcodec.container.writer import ContainerWriter
@@ -295,7 +296,10 @@ def _encode_along(
     walk: Walk, outputs: Sequence[_Output], job: _Job, plan: Plan | None, progress: Callable[[int], object]
 ) -> tuple[list[Written], list[str]]:
     """Encode all files side by side, as a walk comes to the parts of a model. progress: is called with the bytes done."""
-    pace, done = None if plan is None else Pace(plan), 0
+    if walk.finetune and job.target is not None and job.target.max_error is not None:
+        raise RecipeError("max_error binds every tensor, also those that fine-tuning changes: they exclude each other")
+    free = _free(outputs, job.recipe) if walk.finetune else {}
+    pace, done = None if plan is None else Pace(plan, {name: spec.size for name, spec in free.items()}), 0
     job = job if pace is None else replace(job, recipe=pace.recipe)
     with ExitStack() as stack:
         writers = [stack.enter_context(output.writer(job)) for output in outputs]
@@ -304,24 +308,41 @@ def _encode_along(
         encodings = [Encoding(writer, job.recipe, env, crew, job.readback, None) for writer in writers]
         for output, writer in zip(outputs, writers, strict=True):
             writer.order = output.tensors.names
-        for part in walk.parts([name for output in outputs for name in output.tensors.names]):
+        names = [name for output in outputs for name in output.tensors.names]
+        for part in walk.parts(names, {name: spec.dtype for name, spec in free.items()}):
             made = [row for encoding in encodings for row in encoding.rows]
             recipe = job.recipe if pace is None else pace.at(part, sum(writer.size() for writer in writers), made)
             for output, encoding in zip(outputs, encodings, strict=True):
-                encoding.recipe, before = recipe, len(encoding.rows)
+                encoding.recipe, encoding.tuned, before = recipe, walk.tuned, len(encoding.rows)
                 for size in encoding.run(SomeTensors(output.tensors, set(part))):
                     done += size
                     progress(done)
                 for index, row in enumerate(encoding.rows[before:], before):
                     if walk.sequential and not row.lossless:
                         walk.replace(row.name, partial(encoding.decoded, index))
+        for writer, encoding in zip(writers, encodings, strict=True):
+            tuned = sum(row.tuned for row in encoding.rows)
+            text = f"{job.recipe.text}\n--finetune: {tuned} tensors" if tuned else job.recipe.text
+            writer.encoder = {**(writer.encoder or {}), "recipe": text}
         if pace is not None:
             pace.check(sum(writer.size() for writer in writers))
         found = []
         for output, writer, encoding in zip(outputs, writers, encodings, strict=True):
             rows = {row.name: row for row in encoding.rows}
             found.append(([rows[name] for name in output.tensors.names], writer.close()))
-    return found, list(job.recipe.notes()) if pace is None else pace.notes()
+    return found, [*(job.recipe.notes() if pace is None else pace.notes()), *walk.notes()]
+
+
+def _free(outputs: Sequence[_Output], recipe: Recipe) -> dict[str, Spec]:
+    """Return the vectors of floats that a recipe keeps, and no source ties: what fine-tuning may change."""
+    found = {}
+    for output in outputs:
+        for index, name in enumerate(output.tensors.names):
+            spec = output.tensors.spec(index)
+            vector = len(spec.shape) == 1 and spec.dtype.name in LOSSY and not output.tensors.tied(index)
+            if vector and recipe.choose(name, spec).method.lossless:
+                found[name] = spec
+    return found
 
 
 def _write(source: Source, writer: ContainerWriter, job: _Job, progress: Progress | None, done: int, total: int) -> list[TensorRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from wcodec.api.report import TensorRow
 from wcodec.api.sources import Source
 from wcodec.api.work import pieces, together
 from wcodec.codecs import Env, check, decode, decode_all
+from wcodec.codecs.lossless import lossless
 from wcodec.coding.numbers import to_float32
 from wcodec.container.records import TensorRecord
 from wcodec.container.writer import ContainerWriter
@@ -37,7 +38,10 @@ RUN = 1 << 20
 
 @dataclass(slots=True)
 class _Coded:
-    """A tensor read and encoded. section, outcome: None when an earlier tensor has the same bytes (digest). why: it stayed lossless."""
+    """A tensor read and encoded. section, outcome: None when an earlier tensor has the same bytes (digest). why: it stayed lossless.
+
+    tuned: it has values in place of the source's, and shares them with none.
+    """
 
     index: int
     spec: Spec
@@ -47,18 +51,20 @@ class _Coded:
     section: Section | None = None
     outcome: Outcome | None = None
     why: str = ""
+    tuned: bool = False
 
 
 class Encoding:
     """Tensors on their way to a file: read and encoded by the crew, written by the caller in order, read back by the crew.
 
     rows: what the report says of those written, from one source or several. readback: whether they are. attempts: what earlier ones at
-    the same file made.
+    the same file made. tuned: by name, storage elements that stand in the file as they are, in place of the source's.
     """
 
     def __init__(self, writer: ContainerWriter, recipe: Recipe, env: Env, crew: Crew, readback: bool, attempts: Attempts | None) -> None:
         self.rows: list[TensorRow] = []
         self.recipe = recipe
+        self.tuned: Mapping[str, UInts] = {}
         self._writer, self._crew, self._readback = writer, crew, readback
         self._attempts = attempts
         self._env = env.within(writer.written_resource)
@@ -119,11 +125,15 @@ class Encoding:
             digest = blake3.blake3(data.view(np.uint8).data, max_threads=env.parallel).digest()
             x = data if env.near is None else self._there(index, data)
             coded = _Coded(index, spec, digest, x, stack)
-            place = self._before + index
-            earlier = self._known.get((spec, digest), place)
-            self._known[spec, digest] = min(place, earlier)
-            if earlier >= place:
-                self._encode(coded, data, env)
+            place, tuned = self._before + index, self.tuned.get(name, data)
+            if not np.array_equal(tuned, data):
+                coded.tuned, coded.section = True, lossless(tuned, spec, env.host)
+                coded.outcome = judge(coded.section, spec, data, digest, env.host)
+            else:
+                earlier = self._known.get((spec, digest), place)
+                self._known[spec, digest] = min(place, earlier)
+                if earlier >= place:
+                    self._encode(coded, data, env)
             coded.stack = stack.pop_all()
             return coded
 
@@ -150,7 +160,7 @@ class Encoding:
         """Write an encoded tensor, or a reference to the same bytes; return what is to be read back."""
         name, place = self._source.names[coded.index], self._before + coded.index
         with inside(name):
-            first = self._first.setdefault((coded.spec, coded.digest), place)
+            first = place if coded.tuned else self._first.setdefault((coded.spec, coded.digest), place)
             if first != place:
                 self._writer.add_alias(name, first, self._source.tied(coded.index))
                 self.rows.append(self.rows[first].alias_of(name))
@@ -158,7 +168,8 @@ class Encoding:
                 assert coded.section is not None and coded.outcome is not None
                 out = coded.outcome
                 at = self._writer.add(name, coded.spec, coded.section, out.digest, out.source, out.tolerant)
-                self.rows.append(TensorRow.of(name, coded.spec, coded.section, out.source is None, out.digest, out.error, coded.why))
+                kept = out.source is None
+                self.rows.append(TensorRow.of(name, coded.spec, coded.section, kept, out.digest, out.error, coded.why, coded.tuned))
                 if self._readback:
                     return coded, self._writer.written(at)
         coded.stack.close()

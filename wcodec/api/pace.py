@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import ClassVar
@@ -59,12 +59,13 @@ class Pace:
     """Bytes for every part of a walk.
 
     A plan made without statistics has shared the bytes among all tensors. Those of a part get that share of what is really left.
+    free: bytes of tensors that fine-tuning may change: they are set aside, as nobody knows how small those will be.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, free: Mapping[str, int]) -> None:
         self._plan, self.recipe = plan, plan.choose()
         self._left = {name: plan.rungs[name].size for name in plan.options if plan.rungs[name].position is not None}
-        self._kept = {name: plan.rungs[name].size for name in plan.options if name not in self._left} | plan.fixed
+        self._kept = {name: plan.rungs[name].size for name in plan.options if name not in self._left} | plan.fixed | free
 
     def at(self, part: Collection[str], used: int, rows: Sequence[TensorRow]) -> Recipe:
         """Return the recipe for a part. used: bytes of the files so far. rows: the tensors that they hold."""

@@ -27,6 +27,7 @@ class TensorRow:
     """One tensor of a file. size: stored bytes of its streams. alias: name that it shares data with.
 
     error: what approximation cost, known when encoding. why: it stayed lossless although the recipe approximates others.
+    tuned: fine-tuning changed its values, which are stored as they are then.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TensorRow:
     alias: str | None = None
     error: Error | None = None
     why: str = ""
+    tuned: bool = False
 
     @property
     def bits(self) -> float:
@@ -57,16 +59,24 @@ class TensorRow:
 
         Negative where values are easier than Gaussian ones, as with heavy tails. None where nothing is approximated, or no value varies.
         """
-        noise = 0.0 if self.error is None else self.error.noise
+        noise = 0.0 if self.error is None or self.tuned else self.error.noise
         return self.bits + log2(noise) / 2 if 0 < noise < 1 else None
 
     @classmethod
     def of(
-        cls, name: str, spec: Spec, section: Section, lossless: bool, digest: bytes, error: Error | None = None, why: str = ""
+        cls,
+        name: str,
+        spec: Spec,
+        section: Section,
+        lossless: bool,
+        digest: bytes,
+        error: Error | None = None,
+        why: str = "",
+        tuned: bool = False,
     ) -> TensorRow:
         """Describe a tensor that has data of its own."""
         size, shape = stored_bytes(section), list(spec.shape)
-        return cls(name, spec.dtype.name, shape, describe(section), size, spec.size, lossless, digest.hex(), None, error, why)
+        return cls(name, spec.dtype.name, shape, describe(section), size, spec.size, lossless, digest.hex(), None, error, why, tuned)
 
     def alias_of(self, name: str) -> TensorRow:
         """Describe a tensor that shares this one's data."""

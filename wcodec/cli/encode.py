@@ -30,7 +30,7 @@ Examples:
   wcodec encode model.safetensors --recipe wfn:delta=0.05
   wcodec encode model.safetensors --recipe my.toml --importance gradients.safetensors
   wcodec encode model.safetensors --bpw 3 --calibration model.stats
-  wcodec encode model/ --bpw 3 --calibrate sample.txt -o encoded/
+  wcodec encode model/ --bpw 3 --calibrate sample.txt --finetune -o encoded/
   wcodec encode model.safetensors -t '*.query.*=uniform:bits=6' -t '*.ffn.*=gwk:values=16'
 
 \b
@@ -108,6 +108,10 @@ def run(
             show_default=False,
         ),
     ] = None,
+    finetune: Annotated[
+        bool,
+        typer.Option("--finetune", help="With --calibrate: train norms and biases of a block to make up for what its matrices lost."),
+    ] = False,
     context: Context = CONTEXT,
     jobs: Jobs = None,
     backend: Kernels = Backend.auto,
@@ -130,7 +134,7 @@ def run(
     with reporting(src, json, target=target or src.parent):
         from wcodec.api.encoder import encode
 
-        with Bar(src.name, not no_progress) as bar, _walk(src, target, calibrate, calibration, context) as walk:
+        with Bar(src.name, not no_progress) as bar, _walk(src, target, calibrate, calibration, context, finetune) as walk:
             report = encode(
                 src,
                 target,
@@ -158,19 +162,24 @@ def run(
 
 
 @contextmanager
-def _walk(src: Path, target: Path | None, text: Path | None, statistics: Path | None, context: int) -> Iterator[Walk | None]:
+def _walk(
+    src: Path, target: Path | None, text: Path | None, statistics: Path | None, context: int, finetune: bool
+) -> Iterator[Walk | None]:
     """Prepare a walk along the model where a text is given."""
+    from wcodec.errors import RecipeError
+
     if text is None:
+        if finetune:
+            raise RecipeError("--finetune goes with --calibrate")
         yield None
         return
     from wcodec.calibrating import walk_folder
-    from wcodec.errors import RecipeError
 
     if statistics is not None:
         raise RecipeError("--calibrate and --calibration exclude each other")
     beside = (src / "x" if src.is_dir() else src) if target is None else target
     scratch = next((its for its in beside.parents if its.is_dir()), None)
-    with quiet(), walk_folder(src, text=text, context=context, scratch=scratch) as walk:
+    with quiet(), walk_folder(src, text=text, context=context, finetune=finetune, scratch=scratch) as walk:
         yield walk
 
 
@@ -191,7 +200,8 @@ def _cells(row: TensorRow) -> tuple[str, ...]:
     if row.error is not None:
         gap = "" if row.gap is None else f"{row.gap:+.3f}"
         error = (f"{row.error.relative:.2e}", f"{row.error.snr:.1f}", gap, str(row.error.outliers))
-    return (row.name, row.dtype, shape_of(row.shape), row.codec, f"{row.bits:.2f}", *error, row.why)
+    note = "fine-tuned" if row.tuned else row.why
+    return (row.name, row.dtype, shape_of(row.shape), row.codec, f"{row.bits:.2f}", *error, note)
 
 
 def _summary(report: EncodeReport) -> str:
