@@ -31,8 +31,9 @@ def main() -> None:
         study.calibration = study.calibration[: options.texts]
         lines = [
             "# Fine-tuning and MiniLM-L6", "",
-            f"`python tools/study_finetuning.py`: mean 1 − cosine of embeddings of {len(study.test)} texts to the float model's; calibrated and",
-            f"fine-tuned with {len(study.calibration)} others, effort {options.effort}. All bytes of files of the 96 tensors of the layers count.", "",
+            f"`python tools/study_finetuning.py`: mean 1 − cosine of embeddings of {len(study.test)} texts to the float model's;",
+            f"calibrated and fine-tuned with {len(study.calibration)} others, effort {options.effort}. All bytes of files of the 96",
+            "tensors of the layers count.", "",
             "| recipe | bits asked | file, bits | calibration | 1 − cosine | seconds |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for bits in options.bits:
