@@ -106,11 +106,11 @@ def test_every_codec_answers(recipe, codec, tmp_path):
     assert {row.codec.partition("(")[0] for row in report.tensors if not row.lossless} == {codec}
     bounded = wcodec.encode(source, recipe=recipe, max_error=0.3, force=True)
     lossy = [row.error.relative for row in bounded.tensors if not row.lossless]
-    assert 0.27 < min(lossy) and max(lossy) <= 0.3
+    assert min(lossy) > 0.27 and max(lossy) <= 0.3
 
 
 @pytest.mark.parametrize("recipe", ["sparse", "lowrank"])
-@pytest.mark.parametrize("model, bits", [("tails", 3), ("half", 4), ("bfloat", 6)])
+@pytest.mark.parametrize("model, bits", [("tails", 3), ("mixed", 4), ("bfloat", 6)])
 def test_few_settings_make_up_for_each_other(model, recipe, bits, tmp_path):
     report = wcodec.encode(write(model, tmp_path), recipe=recipe, bpw=bits, threads=1)
     assert 0.995 * bits <= report.bpw <= bits

@@ -54,11 +54,12 @@ def allocate(tensors: Mapping[str, Options], size: float, slope: float, workers:
     return adjust(tensors, best, size - _total(best)), coarse
 
 
-def adjust(tensors: Mapping[str, Options], rungs: Mapping[str, Rung], more: float) -> dict[str, Rung]:
+def adjust(tensors: Mapping[str, Options], rungs: Mapping[str, Rung], more: float, last: int = 0) -> dict[str, Rung]:
     """Spend so many bytes more, or less when negative, on as few tensors as a small
-    move of each allows, or a large one where small ones do not suffice: the largest first.
+    move of each allows, or a large one where small ones do not suffice: the largest first, but for so many that come last.
     """
     found, order = dict(rungs), sorted(rungs, key=lambda name: (-rungs[name].size, name))
+    order = order[last:] + order[:last]
     enough = NEARLY * _total(rungs)
     for far in (False, True):
         for name in order:
