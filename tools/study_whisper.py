@@ -3,7 +3,7 @@
 The 96 matrices of its layers are encoded for a target of bits per weight, which the whole file keeps to; the rest is the float model's.
 Judged by recordings that calibration has not seen (tools/whisper.py says which).
 
-    python tools/study_whisper.py       # writes tools/results/whisper.md
+    python tools/study_whisper.py --ggml libggmlq.so    # writes tools/results/whisper.md
 """
 
 from __future__ import annotations
@@ -17,24 +17,29 @@ from typing import Any
 
 import torch
 import whisper
+from benchmarks.ggml import Ggml
 from safetensors.torch import load_file
+from study_calibration import importance
 
 import wcodec
+from wcodec.api.files import matches
+from wcodec.calibration.statistics import Statistics
 from wcodec.evaluation import Quality, compare
 
 RESULTS = Path(__file__).parent / "results" / "whisper.md"
 MATRICES = ("*.layers.*_proj.weight", "*.layers.*.fc?.weight")
+GGUF = ("Q3_K", "IQ4_NL", "Q4_K")
 HEADER = (
     "| bits asked | file, bits | calibration | KL, nats | median | 99 % | same token | cross entropy | seconds |",
     "|---|---|---|---|---|---|---|---|---|",
 )
 
 
-def row(bits: float, size: float, what: str, its: Quality, seconds: float) -> str:
+def row(bits: str, size: float, what: str, its: Quality, seconds: float) -> str:
     """A line of the table."""
     assert its.loss_after is not None and its.change is not None
     return (
-        f"| {bits:g} | {size:.3f} | {what} | {its.kl.mean:.4f} ± {its.kl.error:.4f} | {its.kl_median:.4f} | {its.kl_p99:.3f} | "
+        f"| {bits} | {size:.3f} | {what} | {its.kl.mean:.4f} ± {its.kl.error:.4f} | {its.kl_median:.4f} | {its.kl_p99:.3f} | "
         f"{100 * its.agreement.mean:.1f} % | {its.loss_after.mean:.4f} ({its.change.mean:+.4f} ± {its.change.error:.4f}) | {seconds:.0f} |"
     )
 
@@ -55,7 +60,21 @@ class Study:
     def judge(self, target: Path) -> Quality:
         """Return what the matrices of a file do to the answers."""
         with wcodec.safe_open(target, "pt") as opened:
-            self._load({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+            return self._compare({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+
+    def gguf(self, ggml: Ggml, kind: str, statistics: Statistics | None) -> tuple[float, Quality, float]:
+        """Return the same of blocks of GGUF; statistics make an importance matrix."""
+        began, size, found = time.perf_counter(), 0, {}
+        for name, its in load_file(self.source).items():
+            if matches(name, self.matrices):
+                weights = None if statistics is None else importance(statistics, name)
+                out, used = ggml.approximate(its.float().numpy(), kind, weights)
+                found[name], size = torch.from_numpy(out), size + used
+        bits = 8 * size / sum(its.numel() for its in found.values())
+        return bits, self._compare(found), time.perf_counter() - began
+
+    def _compare(self, weights: Mapping[str, torch.Tensor]) -> Quality:
+        self._load(weights)
         found = compare(self.plain, self._answers(self.model))
         self._load({name: its for name, its in load_file(self.source).items() if not name.endswith("embed_positions.weight")})
         return found
@@ -67,8 +86,9 @@ class Study:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--bits", type=float, nargs="+", default=[3.0, 4.0])
+    parser.add_argument("--bits", type=float, nargs="*", default=[3.0, 4.0])
     parser.add_argument("--clips", type=int, default=120, help="recordings to judge by; half as many more calibrate")
+    parser.add_argument("--ggml", type=Path, help="ggml's quantisers (tools/benchmarks/ggml.py says how to build them)")
     options = parser.parse_args()
     source = whisper.checkpoint()
     model = whisper.load(source)
@@ -82,15 +102,21 @@ def main() -> None:
         positions = sum(len(right) for _, right in study.plain)
         lines = [
             "# Calibration and Whisper base", "",
-            f"`python tools/study_whisper.py`: {len(judged)} recordings, {positions} tokens; calibrated with {len(others)} others",
-            f"in {time.perf_counter() - began:.0f} s. Right tokens are what the float model heard: recordings come without transcripts.",
-            "All bytes of files of the 96 matrices of the layers count.", "",
+            f"`python tools/study_whisper.py --ggml libggmlq.so`: {len(judged)} recordings, {positions} tokens;",
+            f"calibrated with {len(others)} others in {time.perf_counter() - began:.0f} s.",
+            "Right tokens are what the float model heard: recordings come without transcripts. All bytes of files of the 96 matrices of",
+            "the layers count; of GGUF, blocks alone, and its importance matrix is the diagonal of the same statistics.", "",
             *HEADER,
         ]  # fmt: skip
         for bits in options.bits:
             for name, calibration in (("none", None), ("inputs", statistics)):
                 size, its, seconds = study.measure(Path(folder) / "w.wcodec", bits, calibration=calibration)
-                lines.append(row(bits, size, name, its, seconds))
+                lines.append(row(f"{bits:g}", size, name, its, seconds))
+                print(lines[-1], flush=True)
+        for kind in GGUF if options.ggml else ():
+            for name, known in (("", None), (", importance matrix", Statistics(statistics))):
+                size, its, seconds = study.gguf(Ggml(options.ggml), kind, known)
+                lines.append(row("", size, f"GGUF {kind}{name}", its, seconds))
                 print(lines[-1], flush=True)
         options.output.write_text("\n".join(lines) + "\n")
 

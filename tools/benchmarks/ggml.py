@@ -73,6 +73,13 @@ class Ggml:
         call.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
         call(blocks.ctypes.data, out.ctypes.data, out.size)
 
+    def approximate(self, matrix: F32, kind: str, importance: F32 | None = None) -> tuple[F32, int]:
+        """Return what blocks of a type, or of the one that llama.cpp takes for it, make of a matrix, and their bytes."""
+        kind, out = self.fitting(kind, matrix.shape[1]), np.empty_like(matrix)
+        blocks = self.quantise(matrix, kind, importance)
+        self.dequantise(blocks, kind, out)
+        return out, blocks.size
+
     def fitting(self, kind: str, columns: int) -> str:
         """Return the type that llama.cpp gives to rows of so many columns."""
         return kind if columns % self.block(kind)[0] == 0 else SHORT[kind]

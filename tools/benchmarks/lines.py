@@ -13,7 +13,7 @@ import numpy as np
 import zstandard
 
 from benchmarks import layout
-from benchmarks.sides import timed
+from benchmarks.side import timed
 from wcodec.backends import get_backend
 from wcodec.codecs import CODECS, Env, check, decode, decode_all
 from wcodec.codecs.base import stored_size

@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import memory, sides
+from benchmarks.side import Timer
 
 
 class Memcpy:
@@ -27,7 +28,7 @@ class Memcpy:
         self.source, self.target = np.ones(size, np.uint8), np.ones(size, np.uint8)
 
     def __call__(self) -> dict[str, float]:
-        timer = sides.Timer()
+        timer = Timer()
         self.copy(self.target, self.source)
         return timer.stop()
 
@@ -100,7 +101,7 @@ class Server:
     def load(self, framework: str) -> dict[str, float]:
         def run() -> dict[str, float]:
             before = memory.private(os.getpid()) if memory.KNOWN else 0
-            timer = sides.Timer()
+            timer = Timer()
             tensors = self.side.load(framework)
             touch(tensors)
             taken = timer.stop()
@@ -129,7 +130,7 @@ class Server:
         """Encode or decode file to file."""
         import wcodec
 
-        timer = sides.Timer()
+        timer = Timer()
         {"encode": wcodec.encode, "decode": wcodec.decode}[action](self.path, Path(target), threads=self.threads, force=True, **options)
         return timer.stop()
 

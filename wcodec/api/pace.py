@@ -36,8 +36,8 @@ class Sized(Method):
         found = ladders(self.of, name, x, spec, env, sample_of(self.of, name, x, spec, ROOM))
         if not found:
             raise EncodeError("zeros, or values that are not finite")
-        curves = [Options([Curve(its.measure, its.low, its.high, its.snap, inf)], inf) for its in found]
-        rungs = [its.near(Rung(0.0, 0.0, 0.0), self.size) for its in curves]
+        curves = [Options([Curve(its.measure, its.low, its.high, its.snap)], inf) for its in found]
+        rungs = [its.near(Rung(0.0, 0.0, 0.0), self.size, far=True) for its in curves]
         ladder, curve, rung = min(zip(found, curves, rungs, strict=True), key=lambda its: (its[2].size > self.size, its[2].error))
         best: tuple[float, Section] | None = None
         for _ in range(TRIES):
@@ -46,8 +46,8 @@ class Sized(Method):
             off = stored_size(section) - self.size
             if best is None or (abs(off) if off <= self.slack else inf) < (abs(best[0]) if best[0] <= self.slack else inf):
                 best = off, section
-            curve.curves[0].scale *= stored_size(section) / rung.size
-            again = curve.near(rung, self.size)
+            curve.curves[0].learn(rung.position, stored_size(section))
+            again = curve.near(rung, self.size, far=True)
             if abs(off) <= self.slack or again.position == rung.position:
                 break
             rung = again

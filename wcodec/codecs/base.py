@@ -7,21 +7,19 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from types import TracebackType
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from wcodec.backends import Backend
+from wcodec.codecs.memory import Pool
 from wcodec.container.fields import check_requires
 from wcodec.errors import Corrupt, LimitExceeded, UnknownCodec
 from wcodec.types import U8, U32, DType, Part, Ref, Resource, Section, Spec, Stream, UInts
 
 MAX_DEPTH = 8
 MAX_PARTS = 256
-LARGE = 1 << 22
-"""Bytes of memory worth giving back when it is too small for what is asked."""
 FAR = 1 << 31
 """Elements of an array from which on one section is too large for indices on a device."""
 RANKED = 1 << 20
@@ -53,7 +51,7 @@ class Env:
     decoded: bytes that sections may still decode to (``Limits``). workers: map over independent pieces of one tensor.
     layers: parts of a ``sum`` that are decoded; None: all.
     lease: gives back, when closed, the memory that encoded sections stand in; without one it is theirs for good.
-    near: where the backend's arrays are on a device, the environment on the cpu; None: it is this one.
+    near: where the backend's arrays are on a device, the environment on the cpu; None: it is this one. pool: of memory on the cpu.
     """
 
     backend: Backend
@@ -65,8 +63,8 @@ class Env:
     lease: ExitStack | None = None
     layers: int | None = None
     near: Env | None = None
+    pool: Pool = field(default_factory=Pool)
     _arrays: dict[Hashable, UInts] = field(default_factory=dict, init=False)
-    _free: dict[int, list[U8]] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     @property
@@ -76,7 +74,7 @@ class Env:
 
     def borrow(self, count: int, dtype: np.dtype[Any]) -> AbstractContextManager[UInts]:
         """Lend an uninitialised array; memory is reused, so that decoding touches few fresh pages (torch does so by itself)."""
-        return Loan(self, count, dtype) if self.near is None else nullcontext(self.backend.empty(count, dtype))
+        return self.pool.loan(count, dtype) if self.near is None else nullcontext(self.backend.empty(count, dtype))
 
     def bytes(self, stream: Stream, start: int, stop: int) -> AbstractContextManager[U8]:
         """Lend stored bytes, checked, as an array of the backend. Raises Corrupt [C-13], Truncated on entry."""
@@ -93,42 +91,21 @@ class Env:
             return self.backend.empty(size, np.dtype(np.uint8))
         if self.lease is None:
             return np.empty(size, np.uint8)
-        buffer = self._buffer(size)
-        self.lease.callback(self._give, buffer)
+        buffer = self.pool.take(size)
+        self.lease.callback(self.pool.give, buffer)
         return buffer[:size]
-
-    def _buffer(self, size: int) -> U8:
-        size = _rounded(size)
-        with self._lock:
-            fitting = (size, 2 * size, 4 * size) if size < LARGE else sorted(s for s in self._free if size <= s <= 4 * size)
-            for its in fitting:
-                if self._free.get(its):
-                    return self._free[its].pop()
-            if size >= LARGE:  # what is too small now would only lie about
-                for smaller in [s for s in self._free if LARGE <= s < size]:
-                    del self._free[smaller]
-        return np.empty(size, np.uint8)
-
-    def _give(self, buffer: U8) -> None:
-        with self._lock:
-            self._free.setdefault(buffer.size, []).append(buffer)
 
     def leased(self, lease: ExitStack) -> Env:
         """Return this environment with a lease; memory and limits stay shared."""
-        return self._with(lease=lease, near=None if self.near is None else self.near.leased(lease))
+        return replace(self, lease=lease, near=None if self.near is None else self.near.leased(lease))
 
     def spread(self, workers: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]], parallel: int) -> Env:
         """Return this environment with workers for the pieces of one tensor; memory and limits stay shared."""
-        return self._with(workers=workers, parallel=parallel)
+        return replace(self, workers=workers, parallel=parallel)
 
     def within(self, resource: Callable[[int], Resource]) -> Env:
         """Return this environment for a file with these resources; memory and limits stay shared."""
-        return self._with(resource=resource, near=None if self.near is None else self.near.within(resource))
-
-    def _with(self, **changes: Any) -> Env:
-        other = replace(self, **changes)
-        other._free, other._lock = self._free, self._lock
-        return other
+        return replace(self, resource=resource, near=None if self.near is None else self.near.within(resource))
 
     def spend(self, size: int) -> None:
         """Count decoded bytes against the caller's limits. Raises LimitExceeded."""
@@ -154,31 +131,6 @@ class Env:
         if len(known) != spec.count:
             raise Corrupt(f"a resource of {len(known)} elements is not {spec}", rule="C-23")
         return known
-
-
-def _rounded(size: int) -> int:
-    """Return the size of a buffer for so many bytes: few different ones, and little in excess where they are many."""
-    if size <= 1 << 12:
-        return 1 << 12
-    step = size.bit_length() - 5 if size >= LARGE else (size - 1).bit_length()
-    return -(-size >> step) << step
-
-
-class Loan:
-    """The context manager of ``Env.borrow``: written out because it is entered for every part of every tensor."""
-
-    __slots__ = ("_buffer", "_env", "_view")
-
-    def __init__(self, env: Env, count: int, dtype: np.dtype[Any]) -> None:
-        size = count * dtype.itemsize
-        self._env, self._buffer = env, env._buffer(size)
-        self._view: UInts = self._buffer[:size].view(dtype)
-
-    def __enter__(self) -> UInts:
-        return self._view
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._env._give(self._buffer)
 
 
 class Codec(ABC):

@@ -57,7 +57,8 @@ class Alphabet:
 
     def escapes(self, tokens: U8) -> U8:
         """Mark the escape tokens, as 0 and 1."""
-        marked: U8 = (tokens >> np.uint8(self.trellis) == np.uint8(self.escape >> self.trellis)).view(np.uint8)
+        kinds = tokens >> np.uint8(1) if self.trellis else tokens
+        marked: U8 = (kinds == np.uint8(self.escape >> self.trellis)).view(np.uint8)
         return marked
 
     def join(self, tokens: U8, raw: UInts | None, outliers: U32, out: UInts) -> None:

@@ -205,9 +205,21 @@ JOIN(uint8_t, join_8)
 JOIN(wk_u16, join_16)
 JOIN(wk_u32, join_32)
 
+/* Bytes out of tokens without a trellis and bytes of raw bits: what compilers make registers of. */
+static void join_bytes(const uint8_t *tokens, const uint8_t *raw, uint64_t count, uint8_t base, uint32_t bits, uint8_t *out) {
+  const uint8_t mask = (uint8_t)((1u << bits) - 1), scale = (uint8_t)(1u << bits);
+  if (!raw) {
+    for (uint64_t i = 0; i < count; i++) out[i] = (uint8_t)(tokens[i] + base);
+  } else {
+    for (uint64_t i = 0; i < count; i++) out[i] = (uint8_t)((uint8_t)(tokens[i] + base) * scale | (raw[i] & mask));
+  }
+}
+
 void wcodec_join_tokens(const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t count, uint32_t base,
                         uint32_t zero, uint32_t bits, uint32_t trellis, uint32_t bytes, void *out) {
-  if (bytes == 1) join_8(tokens, raw, raw_bytes, count, base, zero, bits, trellis, (uint8_t *)out);
+  if (bytes == 1 && raw_bytes < 2 && !zero && !trellis)
+    join_bytes(tokens, (const uint8_t *)raw, count, (uint8_t)base, bits, (uint8_t *)out);
+  else if (bytes == 1) join_8(tokens, raw, raw_bytes, count, base, zero, bits, trellis, (uint8_t *)out);
   else if (bytes == 2) join_16(tokens, raw, raw_bytes, count, base, zero, bits, trellis, (wk_u16 *)out);
   else join_32(tokens, raw, raw_bytes, count, base, zero, bits, trellis, (wk_u32 *)out);
 }

@@ -11,6 +11,8 @@ STEPS = 48
 """Halvings of the interval of slopes, at most."""
 FINE = 1e-4
 """Share of the bytes below which they count as spent."""
+NEARLY = 1e-3
+"""Share of the bytes that may be left over rather than spent far from the best setting."""
 CLOSE = 16
 """Bytes that may be left over."""
 EXTREME = 400.0
@@ -52,17 +54,20 @@ def allocate(tensors: Mapping[str, Options], size: float, slope: float, workers:
     return adjust(tensors, best, size - _total(best)), coarse
 
 
-def adjust(tensors: Mapping[str, Options], rungs: Mapping[str, Rung], more: float) -> dict[str, Rung]:
+def adjust(tensors: Mapping[str, Options], rungs: Mapping[str, Rung], more: float, last: int = 0) -> dict[str, Rung]:
     """Spend so many bytes more, or less when negative, on as few tensors as a small
-    move of each allows: the largest first.
+    move of each allows, or a large one where small ones do not suffice: the largest first, but for so many that come last.
     """
-    found = dict(rungs)
-    for name in sorted(rungs, key=lambda name: (-rungs[name].size, name)):
-        its = tensors[name].near(rungs[name], rungs[name].size + more)
-        found[name] = its
-        more -= its.size - rungs[name].size
-        if 0 <= more <= CLOSE:
-            break
+    found, order = dict(rungs), sorted(rungs, key=lambda name: (-rungs[name].size, name))
+    order = order[last:] + order[:last]
+    enough = NEARLY * _total(rungs)
+    for far in (False, True):
+        for name in order:
+            if 0 <= more <= (enough if far else CLOSE):
+                return found
+            its = tensors[name].near(found[name], found[name].size + more, far)
+            more -= its.size - found[name].size
+            found[name] = its
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,7 +35,7 @@ class Curve:
     """A convex falling curve: size grows and squared error falls with the position, from ``low`` to ``high``.
 
     measure: called once for each multiple of SPACING that matters. snap: the next position not above a given one that a setting exists
-    for. reach: how far `Options.near` may go. scale: bytes really used over those measured. start: where to search first.
+    for. reach: how far a setting may be from the best one, for bytes that are left over. start: where to search first.
     """
 
     measure: Measure
@@ -43,9 +43,9 @@ class Curve:
     high: float
     snap: Callable[[float], float]
     reach: float = 0.25
-    scale: float = 1.0
     start: float = 3.0
     _points: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)
+    _used: dict[float, float] = field(default_factory=dict, init=False)
     _last: int = field(default=-1, init=False)
 
     @property
@@ -58,9 +58,19 @@ class Curve:
             self._points[k] = self.measure(self.low + k * SPACING)
         return self._points[k]
 
+    def learn(self, position: float, size: float) -> None:
+        """Take note of the bytes that were really used at a position: between two of those, sizes are between them."""
+        measured, _ = self._between(position)
+        if measured > 0:
+            self._used[position] = size / measured
+
+    def end(self, position: float) -> None:
+        """Take note that from a position on nothing is better than lossless."""
+        self.high = min(self.high, position - self.reach / 4)
+
     def at(self, slope: float) -> Rung:
         """Return where a byte more saves ``2^slope`` of squared error."""
-        wanted = slope + math.log2(self.scale)
+        wanted = slope + math.log2(self._scale(self.low + self._last * SPACING))
         k = self._last if self._last >= 0 else round((self.start - self.low) / SPACING)
         k = min(max(k, 0), self._top - 1)
         while k > 0 and self._vertex(k) < wanted:
@@ -74,14 +84,22 @@ class Curve:
         return self.rung(max(self.snap(position), self.low))
 
     def rung(self, position: float) -> Rung:
-        """Return what a position costs, between measured ones by cubic interpolation."""
+        """Return what a position costs."""
+        size, error = self._between(position)
+        return Rung(position, size * self._scale(position), error)
+
+    def _between(self, position: float) -> tuple[float, float]:
+        """Return bytes and squared error, between measured positions by cubic interpolation."""
         place = (position - self.low) / SPACING
         first = min(max(math.floor(place) - 1, 0), max(self._top - 3, 0))
         known = [first + i for i in range(min(4, self._top + 1))]
         sizes, errors = zip(*map(self.point, known), strict=True)
-        size = _interpolate(known, sizes, place)
-        error = 2.0 ** _interpolate(known, [_log(error) for error in errors], place)
-        return Rung(position, max(size, 0.0) * self.scale, error)
+        return max(_interpolate(known, sizes, place), 0.0), 2.0 ** _interpolate(known, [_log(error) for error in errors], place)
+
+    def _scale(self, position: float) -> float:
+        """Return the bytes really used over those measured."""
+        known = sorted(self._used)
+        return float(np.interp(position, known, [self._used[its] for its in known])) if known else 1.0
 
     def _vertex(self, k: int) -> float:
         """Return the slope of the curve at a measured position, as a logarithm: the mean of both sides'."""
@@ -108,18 +126,19 @@ class Options:
         own = slope - math.log2(self.weight)
         price = 2.0**own
         best = Rung(None, self.lossless, 0.0)
-        for family, curve in enumerate(self.curves):
+        for family, curve in self._open():
             its = curve.at(own)
             if its.error + price * its.size < best.error + price * best.size:
                 best = Rung(its.position, its.size, its.error, family)
         return best
 
-    def near(self, rung: Rung, size: float) -> Rung:
-        """Return the finest rung of at most ``size`` bytes within reach of a given one, or the coarsest of those."""
+    def near(self, rung: Rung, size: float, far: bool = False) -> Rung:
+        """Return the finest rung of at most ``size`` bytes within reach of a given one, or anywhere: far. None that small: the coarsest."""
         if rung.position is None:
             return rung
         curve = self.curves[rung.family]
-        low, high = max(curve.low, rung.position - curve.reach), min(curve.high, rung.position + curve.reach)
+        reach = math.inf if far else curve.reach
+        low, high = max(curve.low, rung.position - reach), min(curve.high, rung.position + reach)
 
         def at(position: float) -> Rung:
             return replace(curve.rung(min(max(curve.snap(position), curve.low), curve.high)), family=rung.family)
@@ -135,12 +154,12 @@ class Options:
 
     def smallest(self) -> Rung:
         """Return the coarsest rung."""
-        rungs = [curve.rung(curve.low) for curve in self.curves]
-        sizes = [rung.size for rung in rungs]
-        family = int(np.argmin(sizes)) if sizes else 0
-        if not rungs or sizes[family] >= self.lossless:
-            return Rung(None, self.lossless, 0.0)
-        return Rung(rungs[family].position, sizes[family], rungs[family].error, family)
+        rungs = [replace(curve.rung(curve.low), family=family) for family, curve in self._open()]
+        return min([Rung(None, self.lossless, 0.0), *rungs], key=lambda rung: rung.size)
+
+    def _open(self) -> Iterator[tuple[int, Curve]]:
+        """Yield the curves, with their numbers, that have settings better than lossless."""
+        return ((family, curve) for family, curve in enumerate(self.curves) if curve.high > curve.low)
 
 
 def _interpolate(known: Sequence[int], values: Sequence[float], at: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, floor, inf, log2
+from math import ceil, inf, log, log2
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from wcodec.codecs import Env
 from wcodec.codecs.base import decode_all, stored_size
 from wcodec.codecs.codebook import LARGEST
-from wcodec.codecs.factors.factoring import F32, balanced_svd, spectrum
+from wcodec.codecs.factors.factoring import F32, balanced_svd
 from wcodec.codecs.factors.lowrank import encode_factor
 from wcodec.codecs.floats.curvature import Curvature
 from wcodec.codecs.floats.trellis_feedback import whitened_elements
@@ -34,8 +34,14 @@ TRADE = 0.1
 """Squared error in steps that a bit is worth where a uniform quantiser costs least, about: 2 ln 2 / 12."""
 FARTHEST = 32_000
 """Steps that a value may be away from 0."""
+FULL = 0.95
+"""Share of values that are not 0 above which zeros are not worth a mask."""
 LEVELS = 6
 """Centroids for each level that so many bits have, rounded up: the price of a bit leaves the fewer the higher it is."""
+NOISE = 0.26
+"""Squared error of trellises, in squared steps."""
+FEWEST = 16
+"""Rows and columns of a product in a sample, at least."""
 PRICE = 2.0
 """What a bit is worth, in mean squares, at 0 bits: 2 ln 2 times the error of entropy-coded scalars."""
 
@@ -130,11 +136,10 @@ class Sampled(Ladder):
 class Steps(Sampled):
     """Steps of a quantiser: 2^-position times the root mean square, of the whole tensor or of what has a step of its own."""
 
-    high = 14.0
-
     def __post_init__(self) -> None:
         self.scale = self.sample.signal**0.5
         self.low = -1.0 if self.config["codec"] in ("trellis", "nwc") else -1.5  # hardly a value is not 0
+        self.high = finest(self.scale, self.sample.peak)
 
     def made(self, position: float, importance: Importance | None) -> Method:
         own = self.config.get("per", self.config.get("steps", "tensor")) == "tensor"
@@ -174,36 +179,79 @@ class Kept(Sampled):
         return Pruned(self.config.get("values"), importance=importance, keep=2.0**position)
 
 
-class Ranks(Ladder):
-    """Ranks of a product of two matrices, 2^position."""
+@dataclass
+class Zeros(Sampled):
+    """Steps of the values that are not 0, 2^-position times their root mean square. share: of the weights, that are not 0."""
 
-    low, reach = 0.0, 1.0
+    share: float
+    low = -1.0
 
-    def __init__(self, x: UInts, spec: Spec, env: Env, config: Mapping[str, Any]) -> None:
-        self._config = {"codec": "lowrank", **config}
-        values, (self._rows, self._cols) = approximable(x, spec, "lowrank").reshape(matrix_shape(spec)), matrix_shape(spec)
-        kept = np.cumsum(spectrum(values))
-        self._dropped = np.maximum(kept[-1] - np.concatenate(([0.0], kept)), 0.0)
-        most = max(1, min(self._rows * self._cols // (self._rows + self._cols), min(self._rows, self._cols)))
-        self.high, rank = log2(most), max(1, most // 4)
-        factors = zip(balanced_svd(values, rank), ("left", "right"), strict=True)
-        used = sum(stored_size(encode_factor(its, spec.dtype, env, config.get(side))) for its, side in factors)
-        self._bytes = used / (rank * (self._rows + self._cols))
+    def __post_init__(self) -> None:
+        self.scale = (self.sample.signal / self.share) ** 0.5
+        self.high = finest(self.scale, self.sample.peak) if self.share < FULL else self.low
 
-    def method(self, position: float) -> Method:
-        return WithCodec({**self._config, "rank": self._rank(position)})
+    def made(self, position: float, importance: Importance | None) -> Method:
+        return self._of(position, self.share)
 
     def measure(self, position: float) -> tuple[float, float]:
-        rank = 2.0**position
-        low = min(floor(rank), self._dropped.size - 2)
-        error = self._dropped[low] + (rank - low) * (self._dropped[low + 1] - self._dropped[low])
-        return rank * (self._rows + self._cols) * self._bytes, float(max(error, 0.0))
+        own = np.count_nonzero(self.sample.values) / self.sample.spec.count
+        return self.sample.measure(self.name, self._of(position, own), self.env)
 
-    def snap(self, position: float) -> float:
-        return log2(self._rank(position))
+    def _of(self, position: float, share: float) -> Method:
+        return Pruned({**self.config["values"], "step": self.scale * 2.0**-position}, keep=share)
+
+
+class Ranks(Ladder):
+    """Steps of the factors of a product of two matrices, and the rank that suits them: 2^-position times what a step would be of ones
+    as large as those of the first component.
+
+    Both factors of a component of singular value σ have √σ. Noise D of their elements costs D σ (rows + cols) of squared error, and a bit
+    is worth 2 ln 2 D σ: a component is there where its σ² is worth more than both. Factors whose codec has a setting of its own keep it.
+    """
+
+    low = -1.0
+
+    def __init__(self, x: UInts, spec: Spec, env: Env, config: Mapping[str, Any], room: int) -> None:
+        rows, cols = matrix_shape(spec)
+        self._env, self._spec, self._sides = env, spec, {side: config.get(side) or {"codec": "trellis"} for side in ("left", "right")}
+        values = approximable(x, spec, "lowrank").reshape(rows, cols)
+        left, right = balanced_svd(values, min(rows, cols))
+        self._roots = np.linalg.norm(right.astype(np.float64), axis=1)
+        self._scale = self._roots[0] * ((rows + cols) / (2 * rows * cols)) ** 0.5
+        self.high = finest(self._scale, float(max(np.abs(left).max(), np.abs(right).max())))
+        tall, wide = (min(its, max(FEWEST, room // len(self._roots))) for its in (rows, cols))
+        places = np.arange(tall) * rows // tall, np.arange(wide) * cols // wide
+        self._left, self._right, self._block = left[places[0]], right[:, places[1]].copy(), values[np.ix_(*places)].copy()
+
+    def method(self, position: float) -> Method:
+        sides = {side: self._config(side, position) for side in self._sides}
+        return WithCodec({"codec": "lowrank", "rank": self._rank(position), **sides})
+
+    def measure(self, position: float) -> tuple[float, float]:
+        (rows, cols), rank, size, found = matrix_shape(self._spec), self._rank(position), 0.0, []
+        for side, sample, scale in (
+            ("left", self._left[:, :rank], rows / len(self._left)),
+            ("right", self._right[:rank], cols / self._right.shape[1]),
+        ):
+            section = encode_factor(sample, self._spec.dtype, self._env, self._config(side, position))
+            size += stored_size(section) * scale
+            decoded = decode_all(section, Spec.of("F32", *sample.shape), self._env)
+            found.append(decoded.view(np.float32).reshape(sample.shape))
+        difference = (found[0] @ found[1] - self._block).astype(np.float64)
+        return size, float(np.mean(np.square(difference))) * self._spec.count
+
+    def _config(self, side: str, position: float) -> Mapping[str, Any]:
+        """Return the config of a factor."""
+        config = self._sides[side]
+        return {**config, "step": self._step(position)} if leaves_step(config) else config
+
+    def _step(self, position: float) -> float:
+        return float(self._scale * 2.0**-position)
 
     def _rank(self, position: float) -> int:
-        return max(1, floor(float(2.0**position) + 1e-9))
+        (rows, cols), sigma, noise = matrix_shape(self._spec), self._roots**2, NOISE * self._step(position) ** 2
+        bits = sum(side * np.maximum(np.log2(np.maximum(sigma / (side * noise), 1.0)), 0) / 2 for side in (rows, cols))
+        return max(1, int(np.count_nonzero(sigma > noise * (rows + cols) + 2 * log(2) * noise * bits)))
 
 
 @dataclass
@@ -231,6 +279,17 @@ KNOBS: Mapping[str, frozenset[str]] = {
     "nwc": frozenset({"step", "relative"}),
 }
 """Options of codecs that a target decides; a config that has one is as it is."""
+
+
+def leaves_step(config: object) -> bool:
+    """Tell whether this is a part's config, of a codec whose step a target may choose."""
+    knobs = KNOBS.get(config.get("codec", ""), frozenset()) if isinstance(config, Mapping) else frozenset[str]()
+    return isinstance(config, Mapping) and "step" in knobs and not knobs & config.keys()
+
+
+def finest(scale: float, peak: float) -> float:
+    """Return the position of the finest step that values up to ``peak`` allow, of steps 2^-position times ``scale``."""
+    return min(14.0, log2(FARTHEST * scale / peak))
 
 
 def answers(method: Method) -> bool:
@@ -261,18 +320,16 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, sample: S
     if curvature_of(importance, name) is not None:  # errors of codecs that do not weigh them so cannot be compared
         configs = [config for config in configs if feeds_back(config["codec"])] or configs
     found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
-    for its in found:
-        if isinstance(its, Steps):
-            its.high = min(its.high, log2(FARTHEST * its.scale / sample.peak))
     return [its for its in found if its.high > its.low]
 
 
 def _configs(method: Method) -> list[Mapping[str, Any]]:
     """Return the codecs, with their options, that a method leaves to a target."""
     if isinstance(method, Auto):
-        states = {} if method.states is None else {"states": method.states}
-        names = [name for name in KNOBS if name != "nwc"]  # which costs decoders more than it saves
-        return [{"codec": name, **(states if name == "trellis" else {})} for name in names]
+        trellis = {"codec": "trellis", **({} if method.states is None else {"states": method.states})}
+        of_parts = {"sparse": {"values": trellis}, "lowrank": {"left": trellis, "right": trellis}}
+        others = [name for name in KNOBS if name not in ("trellis", "nwc")]  # nwc costs decoders more than it saves
+        return [trellis, *({"codec": name, **of_parts.get(name, {})} for name in others)]
     if isinstance(method, GWK):
         return [{"codec": "codebook"}]
     if isinstance(method, Pruned) and method.keep is None:
@@ -285,6 +342,8 @@ def _configs(method: Method) -> list[Mapping[str, Any]]:
 
 def _ladder(config: Mapping[str, Any], name: str, x: UInts, spec: Spec, sample: Sample, importance: Importance | None, env: Env) -> Ladder:
     if config["codec"] == "lowrank":
-        return Ranks(x, spec, env, {key: value for key, value in config.items() if key != "codec"})
+        return Ranks(x, spec, env, config, sample.spec.count)
+    if config["codec"] == "sparse" and leaves_step(config.get("values")):
+        return Zeros(name, sample, env, importance, config, np.count_nonzero(to_float32(x, spec.dtype)) / spec.count)
     kinds: Mapping[str, type[Sampled]] = {"sparse": Kept, "codebook": Values}
     return kinds.get(config["codec"], Steps)(name, sample, env, importance, config)

@@ -18,40 +18,43 @@ from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import CHUNK
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import EncodeError
-from wcodec.recipes.base import Importance, Method, Tensors, require, weighed
+from wcodec.recipes.base import Importance, Method, Tensors, curvature_of, require, weighed
 from wcodec.recipes.trellis import RELATIVE, STATES, STEPS
-from wcodec.types import Section, Spec, UInts
+from wcodec.types import U8, Section, Spec, UInts
 
 SAMPLE = 1 << 17
 """Weights that show whether the net pays."""
 GAIN = 0.001
-"""Bits per weight that it must save beside its own: decoding it takes several times as long."""
+"""Bits per weight that it must save: decoding it takes several times as long."""
 PRICE = 0.37
 """Squared steps that a bit is worth, of trellises; of scalars a quarter, as their step is twice as long."""
 
 
 @dataclass
 class NWC(Method):
-    """Code weights as the latents of a small neural network that travels with the file (Neural Weight Compression); the trellis where it
-    saves nothing.
+    """Code weights as the latents of a small neural network (Neural Weight Compression); the trellis where it saves nothing.
+
+    A net of this package stays out of the file, which names it by its digest. Another one travels in it, once: whether it is worth its
+    bytes is decided for all tensors together, before the first is encoded (with a target, for each by itself).
 
     step: distance of latents, the same in all tensors; with a trellis, of both lattices together. relative: instead, in root mean squares
     of the tensor; 0.5 unless a target decides. states (32): of the trellis that latents follow, or 0 for none. net ("fast"): its name, or
-    a file that holds its bytes. always: also where it saves nothing. level: of the net, the best one by default. steps: what has a step
-    of its own: tensor, rows or columns.
+    a file that holds its bytes. embed: store a net of this package, too. always: also where it saves nothing. level: of the net, the best
+    one by default. steps: what has a step of its own: tensor, rows or columns.
     """
 
     step: float | None = None
     relative: float | None = None
     states: int = 32
     net: str | None = None
+    embed: bool = False
     always: bool = False
     level: int | None = None
     steps: str = "tensor"
     importance: Importance | None = None
     name: ClassVar[str] = "nwc"
     notes: list[str] = field(default_factory=list, init=False)
-    total: int = field(default=0, init=False)
+    paying: frozenset[str] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         require(self.step is None or self.step > 0, "nwc: step is above 0")
@@ -68,35 +71,51 @@ class NWC(Method):
     @property
     def config(self) -> dict[str, Any]:
         """The codec, with the options that were given."""
-        given = ("step", "relative", "states", "net", "always", "level", "steps")
+        given = ("step", "relative", "states", "net", "embed", "always", "level", "steps")
         return {"codec": "nwc"} | {key: value for key in given if (value := getattr(self, key)) is not None}
 
     def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:
-        """Count the weights of the checkpoint's matrices, which share the bytes of the net."""
-        self.total = sum(its.count for its in map(tensors.spec, tensors.names) if len(its.shape) > 1)
+        """Decide which tensors take a net that is stored in the file: none where they save less than it has bytes."""
+        if self.always or self._by_digest:
+            return
+        saved = {}
+        for name in names:
+            with tensors.read(name) as x:
+                saved[name] = tensors.spec(name).count * self._saves(name, env.backend.to_host(x), tensors.spec(name), env.host)
+        paying = [name for name in names if saved[name] > 0]
+        stored = 8 * self._bytes().size * len({tensors.file(name) for name in paying})
+        self.paying = frozenset(paying if sum(saved[name] for name in paying) > stored else ())
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         weights = weighed(self.importance, name, "nwc")
-        size = {"step": self.step} if self.step is not None else {"relative": self.relative or RELATIVE}
-        if self.always or not x.size or self._saves(*sample(x, spec, weights.get("curvature")), env, size) > self._needed():
-            return env.codecs["nwc"].encode(x, spec, env, **self._options(), **size, **weights)
+        if self.always or not x.size or self._pays(name, x, spec, env):
+            return env.codecs["nwc"].encode(x, spec, env, **self._options(), **self._size, **weights)
         note = f"{name}: the net saves nothing"
         if note not in self.notes:
             self.notes.append(note)
-        return self._plain(x, spec, env, size | weights)
+        return self._plain(x, spec, env, self._size | weights)
 
-    def _needed(self) -> float:
-        """Return the bits per weight that the net must save."""
+    def _pays(self, name: str, x: UInts, spec: Spec, env: Env) -> bool:
+        """Tell whether a tensor takes the net."""
+        return self._saves(name, x, spec, env) > 0 if self.paying is None else name in self.paying
+
+    @property
+    def _by_digest(self) -> bool:
+        return not self.embed and (self.net is None or self.net in nets.names())
+
+    @property
+    def _size(self) -> dict[str, float]:
+        return {"step": self.step} if self.step is not None else {"relative": self.relative or RELATIVE}
+
+    def _bytes(self) -> U8:
+        """Return the net."""
         name = self.net or "fast"
-        size = nets.load(name).size if name in nets.names() else Path(name).stat().st_size
-        return GAIN + (8 * size / self.total if self.total else 0.0)
+        return nets.load(name) if name in nets.names() else np.fromfile(name, np.uint8)
 
     def _options(self) -> dict[str, Any]:
         """Return the options of the codec."""
-        found: dict[str, Any] = {"states": self.states, "steps": self.steps, "level": self.level}
-        if self.net is not None:
-            found["net"] = self.net if self.net in nets.names() else np.fromfile(self.net, np.uint8)
-        return found
+        found: dict[str, Any] = {"states": self.states, "steps": self.steps, "level": self.level, "by_digest": self._by_digest}
+        return found if self.net is None else found | {"net": self._bytes()}
 
     def _plain(self, x: UInts, spec: Spec, env: Env, options: Mapping[str, Any]) -> Section:
         """Encode without a net; scalars that make up for each other's errors by the one that adds nothing."""
@@ -107,9 +126,10 @@ class NWC(Method):
         options = {key: value for key, value in options.items() if key != "importance"}
         return env.codecs["uniform"].encode(x, spec, env, per=self.steps.removesuffix("s"), rdo=PRICE / 4, **options)
 
-    def _saves(self, part: UInts, its: Spec, env: Env, size: Mapping[str, Any]) -> float:
-        """Return the bits per weight that the net saves in a sample, its own bytes left out."""
-        values = to_float32(part, its.dtype)
+    def _saves(self, name: str, x: UInts, spec: Spec, env: Env) -> float:
+        """Return the bits per weight that the net saves in a sample of a tensor, without its own bytes, less what its time is worth."""
+        part, its = sample(x, spec, curvature_of(self.importance, name))
+        values, size = to_float32(part, its.dtype), self._size
         scale = float(np.sqrt(np.square(values, dtype=np.float64).mean())) if "relative" in size else 1.0
         step = scale * float(next(iter(size.values())))
         price = (PRICE if self.states else PRICE / 4) * step**2
@@ -121,7 +141,7 @@ class NWC(Method):
         for section in made:
             error = to_float32(decode_all(section, its, env), its.dtype) - values
             costs.append(float(np.square(error, dtype=np.float64).sum()) + price * 8 * stored_size(section))
-        return (costs[1] - costs[0]) / (price * part.size) if price else 0.0
+        return (costs[1] - costs[0]) / (price * part.size) - GAIN if price else 0.0
 
 
 def sample(x: UInts, spec: Spec, curvature: Curvature | None) -> tuple[UInts, Spec]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -243,15 +244,18 @@ def resource(net: Any, env: Env) -> Resource:
 
 
 _RESOURCES: dict[bytes, Resource] = {}
+_SHARING = Lock()
+"""Held while a net is looked up: threads that make one each would store it as often."""
 
 
 def _shared(data: bytes, env: Env) -> Resource:
-    if data not in _RESOURCES:
-        while len(_RESOURCES) >= NETS:
-            _RESOURCES.pop(next(iter(_RESOURCES)))
-        spec = Spec.of("U8", len(data))
-        _RESOURCES[data] = Resource(spec, smallest(np.frombuffer(data, np.uint8), spec, env))
-    return _RESOURCES[data]
+    with _SHARING:
+        if data not in _RESOURCES:
+            while len(_RESOURCES) >= NETS:
+                _RESOURCES.pop(next(iter(_RESOURCES)))
+            spec = Spec.of("U8", len(data))
+            _RESOURCES[data] = Resource(spec, smallest(np.frombuffer(data, np.uint8), spec, env))
+        return _RESOURCES[data]
 
 
 def _is_trellis(part: Part) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil, log2
+from math import log2
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,11 +17,10 @@ import numpy.typing as npt
 from wcodec.codecs.base import Env
 from wcodec.codecs.floats import trellis_encoder
 from wcodec.codecs.floats.trellis_encoder import Settings
-from wcodec.codecs.floats.trellis_model import LENGTHS, PRECISION
-from wcodec.codecs.integers.rans_encoder import TRELLIS_BLOCK, order_of
+from wcodec.codecs.integers.rans_encoder import order_of
+from wcodec.codecs.integers.tails import fit_tails
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import CHUNK, LATENT, Net
-from wcodec.coding.sampling import UNIT
 from wcodec.coding.trellis import Lattice, Quantised, factors
 from wcodec.coding.uniform import Grid, shrink, thresholds
 from wcodec.errors import EncodeError
@@ -31,12 +30,10 @@ F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 SAMPLE = 1 << 17
 """Weights that the level is chosen by."""
+TALL = 512
+"""Rows from which padding matters to none."""
 TRADE = 0.1
 """Squared steps that a bit is worth without a trellis."""
-MOST_BITS = 3
-"""Raw low bits that are tried for symbols of 8 bits."""
-RAW = 0.002
-"""Bits per symbol that they must save: they take longer to decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +58,13 @@ def quantise(x: F32, spec: Spec, env: Env, net: Net, options: Mapping[str, Any])
     padded = with_padding(x, rows, cols)
     height = -(-rows // CHUNK) * CHUNK
     options = {**{key: value for key, value in options.items() if key != "relative"}, "step": _step(x, rows, height, options)}
-    if (importance := options.get("importance")) is not None:
-        weights = np.zeros(padded.size, np.float32)
-        weights[: x.size] = importance
+    if (weights := without_padding(rows, cols, options.get("importance"))) is not None:
         options["importance"] = weights
     states = options.get("states", 32)
     if not states:  # for classes of rows alone
         options |= {"states": 4}
     its = trellis_encoder.settings(padded, Spec(DTYPES["F32"], (height, cols)), options)
-    its = replace(its, points=False)
+    its = replace(its, points=False, weights=None if its.weights is None else its.weights * np.float32(rows / height))
     job = Job(padded, cols, env, net, its, options.get("level"))
     found = (
         job.along_trellises() if states else job.scalars(options.get("slope", TRADE), options.get("sweeps", 1), options.get("rounds", 2))
@@ -82,6 +77,16 @@ def with_padding(x: F32, rows: int, cols: int) -> F32:
     padded = np.zeros(-(-rows // CHUNK) * CHUNK * cols, np.float32)
     padded[: x.size] = x
     return padded
+
+
+def without_padding(rows: int, cols: int, importance: F32 | None = None) -> F32 | None:
+    """Return weights of errors in the padded matrix, flat, none of which is the padding's; None where it is too little to matter.
+
+    Paths that must lead back to zero after a few rows have hardly a choice before.
+    """
+    if importance is None and (rows >= TALL or rows % CHUNK == 0):
+        return None
+    return with_padding(np.ones(rows * cols, np.float32) if importance is None else importance, rows, cols)
 
 
 def _step(x: F32, rows: int, height: int, options: Mapping[str, Any]) -> float:
@@ -218,26 +223,10 @@ class Job:
         """Return what was decided, with latents that follow no trellis."""
         low, high = int(k.min(initial=0)), int(k.max(initial=0))
         coding = _coding(self.its.layout.tile, self.its.layout.classes, self.cols) if self.its.layout.classes is not None else {}
-        if k.size >= 4 * TRELLIS_BLOCK:  # longer blocks than usual: fewer of their 100 bytes, and still some to decode at once
-            coding.setdefault("block", TRELLIS_BLOCK)
-        kind = np.dtype(np.uint16 if high - low > 255 else np.uint8)
-        if kind.itemsize > 1:
-            spread = float(np.sqrt(np.square(k, dtype=np.float64).mean()))
-            coding = coding | {"bits": max(0, ceil(log2(spread / 16)), high.bit_length() - 20)}
-        symbols = (k - np.float32(low)).astype(kind)
-        if kind.itemsize == 1 and (bits := raw_bits(symbols, self.env)):
-            coding = coding | {"bits": bits}
+        symbols: UInts = (k - np.float32(low)).astype(np.uint16 if high - low > 255 else np.uint8)
+        if symbols.size:
+            coding = fit_tails(symbols, self.env)[1] | coding
         return self.coded(symbols, -low, coding)
-
-
-def raw_bits(symbols: U8, env: Env) -> int:
-    """Return how many low bits are best left to themselves: tables say little about rare symbols, and those of fine steps are all rare."""
-    counts, costs = np.bincount(symbols, minlength=256).astype(np.uint64), []
-    for bits in range(MOST_BITS + 1):
-        tokens = np.append(counts.reshape(-1, 1 << bits).sum(1, dtype=np.uint64), np.zeros(256 - (256 >> bits), np.uint64))[None]
-        lengths = LENGTHS[env.backend.fit_tables(tokens, PRECISION).frequencies]
-        costs.append(float((tokens * lengths).sum()) / UNIT + symbols.size * (bits + RAW * (bits > 0)))
-    return int(np.argmin(costs))
 
 
 def _coding(tile: tuple[int, int] | None, classes: tuple[U8, U8] | None, cols: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.codecs.base import Env
-from wcodec.codecs.floats.nwc_encoder import TRADE, Coded, Job, with_padding
+from wcodec.codecs.floats.nwc_encoder import TRADE, Coded, Job, with_padding, without_padding
 from wcodec.codecs.floats.trellis_encoder import Coder
 from wcodec.codecs.floats.trellis_feedback import Column, Feedback, feed_back, settings, suited
 from wcodec.codecs.matrix import matrix_shape
@@ -41,7 +41,7 @@ def quantise_calibrated(x: F32, spec: Spec, env: Env, net: Net, options: Mapping
     asked = {**options, "states": states or 4}
     if "step" not in asked:
         asked["relative"] = asked.get("relative", 0.5) * (height / rows) ** 0.5  # of the matrix without its padding
-    its = replace(settings(padded.reshape(height, cols), d, weights, asked, CHUNK), points=False)
+    its = replace(settings(padded.reshape(height, cols), d, weights, asked, CHUNK), points=False, weights=without_padding(rows, cols))
     job = Job(padded, cols, env, net, its, options.get("level"))
     if states:
         found = _along_trellises(job, upper)
@@ -72,8 +72,9 @@ def choose_levels(job: Job, u: F32, k: F32, slope: float) -> None:
 
 def of_column(job: Job, j: int) -> Job:
     """Return the job of one column."""
-    level = job.level
-    return replace(job, cols=1, level=level if level is None or isinstance(level, int) else int(level[j]))
+    level, weights = job.level, job.its.weights
+    its = job.its if weights is None else replace(job.its, weights=weights.reshape(-1, job.cols)[:, j])
+    return replace(job, cols=1, its=its, level=level if level is None or isinstance(level, int) else int(level[j]))
 
 
 def _along_trellises(job: Job, upper: F32) -> Coded:
@@ -110,7 +111,8 @@ class Through(Feedback):
         if (added := out - k).any():
             other = replace(its, found=np.empty_like(its.found))
             again = self._tried(other, job, u - added)
-            if np.square(u - again[1]).sum() < np.square(u - out).sum():
+            own = 1.0 if job.its.weights is None else job.its.weights
+            if (own * np.square(u - again[1])).sum() < (own * np.square(u - out)).sum():
                 its.found[:] = other.found
                 k, out = again
         self._count(its, k)

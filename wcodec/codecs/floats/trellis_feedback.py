@@ -158,7 +158,9 @@ class Feedback:
 
     def search(self, its: Column, u: F32, moments: Moments | None) -> None:
         """Write the symbols of a column in steps."""
-        self.coder.env.backend.trellis_search(self.how, u.reshape(-1, 1), None, its.piece.classes, its.found.reshape(-1, 1), moments)
+        weights, column = self.coder.its.weights, replace(its.piece, first=its.piece.first + its.j, columns=1)
+        own = None if weights is None else np.ascontiguousarray(column.of(weights))
+        self.coder.env.backend.trellis_search(self.how, u.reshape(-1, 1), own, its.piece.classes, its.found.reshape(-1, 1), moments)
 
     def values(self, its: Column, steps: F32) -> F32:
         """Return what the symbols of a column stand for."""

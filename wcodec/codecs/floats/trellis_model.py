@@ -10,28 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.codecs.base import Env
-from wcodec.coding.sampling import UNIT, log2
+from wcodec.codecs.integers.tails import LENGTHS, PRECISION, RARE, SIDE, TOKENS
+from wcodec.coding.sampling import UNIT
 from wcodec.coding.tables import Tables
 from wcodec.coding.tokens import Alphabet
 from wcodec.types import U64
 
 F32: TypeAlias = npt.NDArray[np.float32]
-PRECISION = 12
-"""Bits of the tables' frequencies."""
-TOKENS = 256
 MOST_BITS = 8
 """Raw bits tried: symbols are 16 bits wide, and 2^7 tokens of either parity are enough for any tensor."""
 FEW_BITS = 2
 """Raw bits tried for symbols of 8 bits."""
-SIDE = 1000
-"""Raw bits and escapes must save a bit for so many symbols each: without them, decoding is faster."""
 TAIL = 16
 """Steps by which cutting off a tail may move a weight."""
-LENGTHS: npt.NDArray[np.int64] = PRECISION * UNIT - log2(np.maximum(np.arange((1 << PRECISION) + 1), 1))
-"""Of a token with every frequency, in 2^-20 bits; of those with none as if it were 1."""
 NONE: F32 = np.empty(0, np.float32)
-RARE = (0, 16, 8, 4, 2, 1)
-"""Tails are escaped where values have so many times less than a slot of the tables; 0: only where there are too many tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

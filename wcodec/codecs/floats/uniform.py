@@ -9,6 +9,7 @@ import numpy as np
 
 from wcodec.codecs import base
 from wcodec.codecs.base import Codec, Env, Expected, storage_spec
+from wcodec.codecs.integers.smallest import smallest
 from wcodec.codecs.lossless import Config, encode_part
 from wcodec.codecs.matrix import approximable, matrix_shape
 from wcodec.codecs.params import uint
@@ -102,7 +103,7 @@ class Uniform(Codec):
         params |= {"group": group} if per == "group" else {}
         config: Config | None = options.get("steps")
         parts = {
-            "symbols": encode_part(symbols, storage_spec(spec, _dtype(levels)), env),
+            "symbols": smallest(symbols, storage_spec(spec, _dtype(levels)), env, tails=True),
             "steps": encode_part(steps.view(np.uint32), Spec.of("F32", count), env, config),
         }
         return Section("uniform", params, parts)

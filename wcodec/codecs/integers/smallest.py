@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from wcodec.codecs.base import Env, stored_size
 from wcodec.codecs.integers.bitpack import spread
-from wcodec.codecs.integers.wide import fit_wide
+from wcodec.codecs.integers.tails import fit_tails
+from wcodec.codecs.integers.wide import FEW, fit_wide
 from wcodec.coding.rans import Context, Job, Order
 from wcodec.coding.sampling import UNIT, entropy
 from wcodec.coding.tables import Tables
@@ -22,8 +23,11 @@ FIXED = 96
 """Guess of the bytes that an entropy-coded section costs besides its symbols."""
 
 
-def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
-    """Encode with const, raw, bitpack, rans or zstd, whichever is smallest, on the host. zstd=False leaves out the slow one."""
+def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True, tails: bool = False) -> Section:
+    """Encode with const, raw, bitpack, rans or zstd, whichever is smallest, on the host. zstd=False leaves out the slow one.
+
+    tails: x comes from a quantiser, whose tails rans may escape and whose low bits it may leave raw, for a little slower decoding.
+    """
     x, env = env.backend.to_host(x), env.host
     if not x.size:
         return env.codecs["raw"].encode(x, spec, env)
@@ -32,7 +36,10 @@ def smallest(x: UInts, spec: Spec, env: Env, *, zstd: bool = True) -> Section:
     base, width = spread(x, env)
     estimates = {"raw": x.nbytes, "bitpack": FIXED // 2 + x.size * width // 8}
     options: dict[str, Any] = {}
-    if width <= 8 and env.codecs["rans"].suits(spec):
+    if tails and x.itemsize <= 2 and x.size >= FEW:
+        size, options = fit_tails(x, env)
+        estimates["rans"] = FIXED + size
+    elif width <= 8 and env.codecs["rans"].suits(spec):
         estimates["rans"] = FIXED + _entropy_bytes(x, base, env)
     elif env.codecs["rans"].suits(spec) and (wide := fit_wide(x)):
         estimates["rans"], options = FIXED + wide[0], wide[1]
