@@ -65,7 +65,7 @@ class Pace:
     def __init__(self, plan: Plan, free: Mapping[str, int]) -> None:
         self._plan, self.recipe = plan, plan.choose()
         self._left = {name: plan.rungs[name].size for name in plan.options if plan.rungs[name].position is not None}
-        self._kept = {name: plan.rungs[name].size for name in plan.options if name not in self._left} | plan.fixed | free
+        self._kept = {name: plan.rungs[name].size for name in plan.options if name not in self._left} | {**plan.fixed, **free}
 
     def at(self, part: Collection[str], used: int, rows: Sequence[TensorRow]) -> Recipe:
         """Return the recipe for a part. used: bytes of the files so far. rows: the tensors that they hold."""
