@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from battery import BACKENDS, altered, breaks, decoded, make_env, raw, same_bits
@@ -14,7 +17,7 @@ import wcodec.sections as sections_of
 from wcodec import nets
 from wcodec.codecs import CODECS, check
 from wcodec.codecs.base import stored_size
-from wcodec.codecs.floats.nwc import assemble
+from wcodec.codecs.floats.nwc import assemble, resource
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import pack
 from wcodec.coding.numbers import LOSSY, to_float32
@@ -153,3 +156,53 @@ def test_recipe():
         assert method.encode("x", x, SMALL, make_env()).codec == plain and method.notes == ["x: the net saves nothing"]
         method = NWC(states=states, net=nets.IDENTITY, always=True)
         assert method.encode("x", x, SMALL, make_env()).codec == "nwc" and not method.notes
+
+
+class Sources:
+    """Tensors of one file, all with the same values."""
+
+    def __init__(self, count: int) -> None:
+        self.names = [f"w{i}" for i in range(count)]
+
+    def spec(self, name: str) -> Spec:
+        return SMALL
+
+    def read(self, name: str):
+        return nullcontext(finite(1, SMALL))
+
+    def file(self, name: str) -> str:
+        return "m"
+
+
+def test_stored_net(monkeypatch):
+    """A net in the file is used where it saves more than its bytes, of all tensors together; the package's own costs none."""
+    saved, sources = {f"w{i}": 0.5 - i % 2 for i in range(60)}, Sources(60)
+    monkeypatch.setattr(NWC, "_saves", lambda self, name, x, spec, env: saved[name])
+
+    def taken(count: int, **options) -> set[str]:
+        method = NWC(states=0, net=None, **options)
+        method.prepare(sources.names[:count], sources, make_env())
+        x = finite(1, SMALL)
+        return {name for name in sources.names[:2] if method.encode(name, x, SMALL, make_env()).codec == "nwc"}
+
+    enough = 2 * int(8 * nets.load("fast").size / (0.5 * SMALL.count))
+    assert taken(2) == taken(enough + 2, embed=True) == {"w0"}
+    assert taken(enough, embed=True) == set()
+    section = NWC(embed=True, always=True).encode("w0", finite(1, SMALL), SMALL, make_env())
+    assert "net" in section.parts and "digest" not in section.params
+
+
+def test_one_net_for_all_threads():
+    """Threads that encode at once share one resource."""
+    data = pack(small_net(np.random.default_rng(5)))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: resource(data.copy(), make_env()), range(64)))
+    assert len(set(map(id, found))) == 1
+
+
+def test_little_padding():
+    """Rows that only fill up a chunk are no concern of the search."""
+    spec = Spec.of("F32", 3, 400)
+    x = np.random.default_rng(0).standard_normal(spec.count).astype(np.float32)
+    section = CODECS["nwc"].encode(x.view(np.uint32), spec, make_env(), relative=0.1, states=8, net=nets.IDENTITY)
+    assert np.square(decoded(section, spec, make_env()).view(np.float32) - x).mean() < 0.45 * 0.1**2

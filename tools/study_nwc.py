@@ -1,8 +1,10 @@
 """What `nwc` comes to in files: rates and errors beside `uniform` and `trellis`, and a task with and without error compensation.
 
-Whole files count. Matrices are Gaussian, or those of a model's layers, each row divided by its root mean square.
+Whole files count; of NNCodec the whole bitstream, of GGUF the blocks alone. Matrices are Gaussian, or those of a model's layers, each row
+divided by its root mean square.
 
     python tools/study_nwc.py rates FILE.safetensors …    # prints rows for tools/results/nwc.md; 10 minutes
+    python tools/study_nwc.py rates --nncodec-python PYTHON --ggml libggmlq.so FILE.safetensors …    # as for plot_rd.py; 20 minutes
     python tools/study_nwc.py coder                       # what coding and side information cost, 4096²
     python tools/study_nwc.py task                        # MiniLM-L6; half an hour, most of it calibration without --stats
 """
@@ -10,14 +12,20 @@ Whole files count. Matrices are Gaussian, or those of a model's layers, each row
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import re
+import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import log2
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from benchmarks.ggml import Ggml
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,6 +39,9 @@ from wcodec.coding.trellis import factors
 from wcodec.train import measure, pieces
 from wcodec.types import Spec
 
+F64 = npt.NDArray[np.float64]
+Row = tuple[str, str, int, float]
+"""Method, setting, bytes, squared error."""
 MATRICES = re.compile(r"encoder.layer[._][0-3]")
 """Names of tensors that are measured, of those with more than one dimension."""
 METHODS = {
@@ -44,6 +55,12 @@ METHODS = {
 CALIBRATED = ("`trellis`", "`fast`", "`fast` + trellis")
 STEPS = (0.75, 0.5, 0.25, 0.125, 0.0625)
 """In root mean squares: about 2.5, 3, 4, 5 and 6 bits without a trellis."""
+WORKER = Path(__file__).parent / "benchmarks" / "nncodec_worker.py"
+QPS = (-2, -4, -8, -12, -16)
+"""Of NNCodec, whose steps are then those."""
+BLOCKS = ("Q3_K", "Q4_K", "Q5_K", "Q6_K")
+SAMPLE = 1 << 14
+"""Pieces of a tensor that ideal quantisers are measured with, at most."""
 LEARNED = (0.52, 0.3, 0.09, 0.06)
 """Steps near those that the levels of a ``paper`` net are trained for: √(6 / (λ ln 2)), λ = 128 / c."""
 
@@ -59,31 +76,87 @@ def layers(path: Path) -> dict[str, Tensor]:
     return {name: pieces.normalised(its) for name, its in found.items() if its.ndim > 1}
 
 
-def rates(sources: Sequence[Path], paper: Path | None) -> Iterator[str]:
+def ideal(weights: Mapping[str, Tensor]) -> tuple[F64, F64]:
+    """Return rates, and bits above ½ log2(1 / D), of ideal scalar quantisers: every tensor has its own thresholds, centroids and code.
+
+    Steps are in proportion to root mean squares, as those of files.
+    """
+    rates, found = np.arange(1.5, 7.0, 0.05), []
+    count = sum(its.numel() for its in weights.values())
+    for pull in measure.PULLS:
+        bits, error = np.zeros(len(measure.GRID)), np.zeros(len(measure.GRID))
+        for its in weights.values():
+            flat = pieces.pieces_of(its)
+            flat = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(1))[:SAMPLE]]
+            square = float(flat.double().square().mean())
+            own, gap = measure.curve(flat / square**0.5, pull, centroids=True)
+            bits += own * its.numel() / count
+            error += 4.0 ** (gap - own) * square * its.numel() / count
+        found.append(np.interp(rates, bits, bits + 0.5 * np.log2(error)))
+    return rates, np.min(found, axis=0)
+
+
+def rates(sources: Sequence[Path], peers: Peers) -> Iterator[str]:
     """Yield a table row per source, method and step."""
     yield "| weights | method | step | bits | NMSE | above ideal scalar | above R(D) |"
     yield "|---|---|---|---|---|---|---|"
     for source in (None, *sources):
         weights = gaussian() if source is None else layers(source)
         name = "Gaussian" if source is None else source.name.split(".")[0]
-        count = sum(its.numel() for its in weights.values())
-        flat = torch.cat([pieces.pieces_of(its) for its in weights.values()])
-        flat = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(1))[: 1 << 14]]
-        reference = measure.scalar(flat / float(flat.double().square().mean()) ** 0.5)
-        learned = {} if paper is None else {f"`{paper.stem}`": (f"nwc:states=0,always=true,net={paper}", 1.0)}
-        with tempfile.TemporaryDirectory() as folder:
-            plain, target = Path(folder) / "m.safetensors", Path(folder) / "m.wcodec"
-            save_file(weights, plain)
-            for method, (recipe, share) in (METHODS | learned).items():
-                for step in LEARNED if method in learned else STEPS:
-                    join = "," if ":" in recipe else ":"
-                    size = wcodec.encode(plain, target, recipe=f"{recipe}{join}relative={step * share}", force=True, readback=False).size
-                    with wcodec.safe_open(target, "pt") as opened:
-                        errors = sum(float((opened.get_tensor(key).double() - its).square().sum()) for key, its in weights.items())
-                    bits, error = 8 * size / count, errors / count
-                    gap = bits + 0.5 * log2(error)
-                    best = gap - float(np.interp(bits, reference.rates, reference.best))
-                    yield f"| {name} | {method} | {step * share} | {bits:.3f} | {error:.3e} | {best:+.4f} | {gap:+.4f} |"
+        count, reference = sum(its.numel() for its in weights.values()), ideal(weights)
+        for method, setting, size, errors in itertools.chain(
+            files(weights, peers.paper), peers.nncodec_rows(weights), peers.gguf_rows(weights)
+        ):
+            bits, error = 8 * size / count, errors / count
+            gap = bits + 0.5 * log2(error)
+            yield f"| {name} | {method} | {setting} | {bits:.3f} | {error:.3e} | {gap - np.interp(bits, *reference):+.4f} | {gap:+.4f} |"
+
+
+def files(weights: Mapping[str, Tensor], paper: Path | None) -> Iterator[Row]:
+    """Yield what files of ours come to. paper: a net."""
+    learned = {} if paper is None else {f"`{paper.stem}`": (f"nwc:states=0,always=true,net={paper}", 1.0)}
+    with tempfile.TemporaryDirectory() as folder:
+        plain, target = Path(folder) / "m.safetensors", Path(folder) / "m.wcodec"
+        save_file(dict(weights), plain)
+        for method, (recipe, share) in (METHODS | learned).items():
+            for step in LEARNED if method in learned else STEPS:
+                join = "," if ":" in recipe else ":"
+                size = wcodec.encode(plain, target, recipe=f"{recipe}{join}relative={step * share}", force=True, readback=False).size
+                with wcodec.safe_open(target, "pt") as opened:
+                    errors = sum(float((opened.get_tensor(key).double() - its).square().sum()) for key, its in weights.items())
+                yield method, str(step * share), size, errors
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What else is measured. nncodec: an interpreter that has it. ggml: its library. paper: a net of that profile."""
+
+    nncodec: Path | None
+    ggml: Path | None
+    paper: Path | None
+
+    def nncodec_rows(self, weights: Mapping[str, Tensor]) -> Iterator[Row]:
+        for dependent in (0, 1) if self.nncodec is not None else ():
+            with tempfile.TemporaryDirectory() as folder:
+                arrays = Path(folder) / "weights.npz"
+                np.savez(arrays, **{name.replace("/", "."): its.numpy() for name, its in weights.items()})
+                command = [self.nncodec, WORKER, arrays, dependent, *QPS]
+                done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
+            signal = sum(float(its.double().square().sum()) for its in weights.values())
+            for found in map(json.loads, done.stdout.splitlines()):
+                name = "NNCodec, dependent" if dependent else "NNCodec, scalar"
+                yield name, f"qp {found['setting']}", found["bytes"], found["error"] * signal
+
+    def gguf_rows(self, weights: Mapping[str, Tensor]) -> Iterator[Row]:
+        ggml = None if self.ggml is None else Ggml(self.ggml)
+        for kind in BLOCKS if ggml is not None else ():
+            size, errors = 0, 0.0
+            for its in weights.values():
+                x = its.numpy().reshape(-1, 256)
+                blocks, back = ggml.quantise(x, kind), np.empty_like(x)
+                ggml.dequantise(blocks, kind, back)
+                size, errors = size + blocks.size, errors + float(np.square(back.astype(np.float64) - x).sum())
+            yield "GGUF", kind, size, errors
 
 
 def coder() -> Iterator[str]:
@@ -128,10 +201,16 @@ def main() -> None:
     of_rates = parts.add_parser("rates")
     of_rates.add_argument("files", type=Path, nargs="*")
     of_rates.add_argument("--paper", type=Path, help="a net of that profile")
+    of_rates.add_argument("--nncodec-python", type=Path, help="an interpreter that has nncodec==2.1.3")
+    of_rates.add_argument("--ggml", type=Path, help="ggml's quantisers, see benchmarks/ggml.py")
     parts.add_parser("coder")
     parts.add_parser("task").add_argument("--stats", type=Path, help="statistics of the model")
     options = parser.parse_args()
-    parts_of = {"rates": lambda: rates(options.files, options.paper), "coder": coder, "task": lambda: task(options.stats)}
+    parts_of = {
+        "rates": lambda: rates(options.files, Peers(options.nncodec_python, options.ggml, options.paper)),
+        "coder": coder,
+        "task": lambda: task(options.stats),
+    }
     for line in parts_of[options.part]():
         print(line, flush=True)
 

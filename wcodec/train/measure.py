@@ -63,8 +63,11 @@ def entropy(integers: npt.NDArray[np.int64]) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
-def _curve(x: Tensor, pull: float, centroids: bool) -> tuple[F64, F64]:
-    """Return rates and gaps of scalar quantisation on the grid of steps, rates rising."""
+def curve(x: Tensor, pull: float, centroids: bool) -> tuple[F64, F64]:
+    """Return rates of scalar quantisation on the grid of steps, rising, and bits above ½ log2(1 / D).
+
+    x: of unit variance. pull: one of PULLS, or 0 for rounding to the nearest. centroids: values are those of their weights, not multiples.
+    """
     rates, gaps = [], []
     for step in GRID:
         u = x / step
@@ -81,8 +84,8 @@ def _curve(x: Tensor, pull: float, centroids: bool) -> tuple[F64, F64]:
 def scalar(x: Tensor) -> Scalar:
     """Measure scalar quantisation of pieces: the reference for all levels."""
     rates = np.arange(0.5, 7.5, 0.05)
-    best = np.min([np.interp(rates, *_curve(x, pull, True)) for pull in PULLS], axis=0)
-    return Scalar(rates, np.interp(rates, *_curve(x, 0.0, False)), best)
+    best = np.min([np.interp(rates, *curve(x, pull, True)) for pull in PULLS], axis=0)
+    return Scalar(rates, np.interp(rates, *curve(x, 0.0, False)), best)
 
 
 def measure(model: Autoencoder, net: Net, sets: dict[str, Tensor], levels: Sequence[int] | None = None) -> list[Point]:

@@ -33,14 +33,11 @@ PART = 64
 
 def fit_tails(x: UInts, env: Env) -> tuple[int, dict[str, Any]]:
     """Return the bytes that integers of at most 16 bits take, about, and the options of ``rans`` for that. x: at least one."""
-    counts, best = np.bincount(x).astype(np.uint64), (0, 0, 0, 0)
+    counts, found = np.bincount(x).astype(np.uint64), []
     for bits in range(MOST_BITS + 1):
         merged = np.append(counts, np.zeros(-counts.size % (1 << bits), np.uint64)).reshape(-1, 1 << bits).sum(1, dtype=np.uint64)
-        found = min((_cost(merged, a, b, bits, env), bits, a, b) for a, b in _spans(merged))
-        if bits and found > best:
-            break
-        best = found
-    cost, bits, a, b = best
+        found += [(_cost(merged, a, b, bits, env), bits, a, b) for a, b in sorted(set(_spans(merged)))]
+    cost, bits, a, b = min(found)
     escaped = a << bits > np.flatnonzero(counts)[0] or b + 1 << bits < counts.size
     options: dict[str, Any] = {"alphabet": Alphabet(bits, a if escaped or b >= TOKENS else 0, escape=b - a + 1 if escaped else -1)}
     if x.size >= 4 * LONG:
