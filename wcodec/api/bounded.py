@@ -11,6 +11,7 @@ import numpy as np
 from wcodec.codecs import Env
 from wcodec.coding.numbers import to_float32
 from wcodec.errors import EncodeError
+from wcodec.rate.curves import DOUBT
 from wcodec.rate.target import Target
 from wcodec.rate.within import coarsest
 from wcodec.recipes import Method, Recipe
@@ -44,7 +45,8 @@ class Bounded(Method):
         starts = [(its, start) for its in found if (start := _on_sample(its, self.limit * sqrt(spec.count * sample.signal))) is not None]
         if not starts:
             raise EncodeError(f"no setting keeps an error of {self.limit:g}")
-        ladder, start = min(starts, key=lambda its: its[0].measure(its[1])[0])
+        sizes = [its.measure(start)[0] * (DOUBT if number == 0 else 1.0) for number, (its, start) in enumerate(starts)]
+        ladder, start = starts[sizes.index(min(sizes))]
         made: dict[float, Section] = {}
 
         def error(position: float) -> float:

@@ -15,6 +15,8 @@ STEEPEST = 1000.0
 FLAT = 1.02
 """Growth that is none yet."""
 HALVINGS = 30
+DOUBT = 0.98
+"""Share of what one family of settings costs that another one may cost to be chosen instead: samples tell no finer differences."""
 
 Measure = Callable[[float], tuple[float, float]]
 """Of a position, the bytes and the squared error there."""
@@ -128,7 +130,8 @@ class Options:
         best = Rung(None, self.lossless, 0.0)
         for family, curve in self._open():
             its = curve.at(own)
-            if its.error + price * its.size < best.error + price * best.size:
+            doubt = DOUBT if family and best.position is not None else 1.0
+            if its.error + price * its.size < doubt * (best.error + price * best.size):
                 best = Rung(its.position, its.size, its.error, family)
         return best
 
