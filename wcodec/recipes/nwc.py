@@ -16,7 +16,7 @@ from wcodec.codecs.floats.curvature import Curvature
 from wcodec.codecs.floats.trellis_feedback import whitened_elements
 from wcodec.codecs.matrix import matrix_shape
 from wcodec.coding.net import CHUNK
-from wcodec.coding.numbers import to_float32
+from wcodec.coding.numbers import LOSSY, to_float32
 from wcodec.errors import EncodeError
 from wcodec.recipes.base import Importance, Method, Tensors, curvature_of, require, weighed
 from wcodec.recipes.trellis import RELATIVE, STATES, STEPS
@@ -88,7 +88,7 @@ class NWC(Method):
 
     def encode(self, name: str, x: UInts, spec: Spec, env: Env) -> Section:
         weights = weighed(self.importance, name, "nwc")
-        if self.always or not x.size or self._pays(name, x, spec, env):
+        if self.always or self._pays(name, x, spec, env):
             return env.codecs["nwc"].encode(x, spec, env, **self._options(), **self._size, **weights)
         note = f"{name}: the net saves nothing"
         if note not in self.notes:
@@ -128,6 +128,8 @@ class NWC(Method):
 
     def _saves(self, name: str, x: UInts, spec: Spec, env: Env) -> float:
         """Return the bits per weight that the net saves in a sample of a tensor, without its own bytes, less what its time is worth."""
+        if not x.size or spec.dtype.name not in LOSSY:
+            return 0.0
         part, its = sample(x, spec, curvature_of(self.importance, name))
         values, size = to_float32(part, its.dtype), self._size
         scale = float(np.sqrt(np.square(values, dtype=np.float64).mean())) if "relative" in size else 1.0
