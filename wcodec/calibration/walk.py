@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wcodec.calibration.gather import Gathering, call, layers_of, prepared
+from wcodec.calibration.sensitivity import Probes, Sensitivity
 from wcodec.calibration.statistics import Statistics
 from wcodec.codecs.floats.curvature import Curvature
 from wcodec.errors import EncodeError
@@ -30,7 +31,8 @@ class Walk(Calibration):
 
     model: without weights (``hollow``). batches: what it is called with. read: of a name that is among ``known``, the weights. scratch: a
     folder for what goes from one block to the next, and for a block's statistics. sequential: blocks are given what the encoded ones
-    before them make, not what the original ones do, so that they make up for it. stack: what ends with the walk. Use as a context manager.
+    before them make, not what the original ones do, so that they make up for it. gradients: run blocks backwards, too, for at most 128 of
+    the batches, to learn what errors cost their outputs. stack: what ends with the walk. Use as a context manager.
     Raises EncodeError unless there is one stack of blocks.
     """
 
@@ -43,8 +45,9 @@ class Walk(Calibration):
         *,
         scratch: str | Path | None = None,
         sequential: bool = True,
+        gradients: bool = True,
     ) -> None:
-        self.sequential = sequential
+        self.sequential, self.gradients = sequential, gradients
         self._model, self._batches = model.eval(), batches
         self._weights = _Weights(model, read, known)
         self._path, self._blocks = _stack(model)
@@ -77,7 +80,7 @@ class Walk(Calibration):
             self._leave(self._before)
             for i, block in enumerate(self._blocks):
                 prefix, run = f"{self._path}.{i}.", partial(self._through, i)
-                self._look({prefix + name: its for name, its in layers_of(block).items()}, run)
+                self._look({prefix + name: its for name, its in layers_of(block).items()}, run, i)
                 yield inside[i]
                 self._leave(run)
             if late:
@@ -103,15 +106,30 @@ class Walk(Calibration):
         """Return what errors of a matrix cost; None where the walk is elsewhere, or that is not known."""
         return None if self._now is None else self._now.curvature(name)
 
-    def _look(self, layers: dict[str, Any], run: Callable[[int], None]) -> Collection[str]:
-        """Run a part over all batches and gather statistics of its layers; return those that ran."""
+    def cost(self, name: str) -> float | None:
+        """Return what a squared error of an element costs the outputs of the block where the walk is; None where that is not known."""
+        return None if self._now is None else self._now.cost(name)
+
+    def _look(self, layers: dict[str, Any], run: Callable[[int], None], block: int | None = None) -> Collection[str]:
+        """Run a part over all batches and gather statistics of its layers; return those that ran. block: which one the part is.
+
+        Of a block, gradients tell what errors cost its outputs: matrices share bytes by that, and so do the rows of each.
+        """
         gathering = Gathering(layers, run)
         gathering.look(0)
         for number in range(len(self._batches)):
             gathering.add(number)
+        sensitivity = self._sensitivity(block) if self.gradients and block is not None else None
+        self._now = gathering.save(self._folder / "statistics", True, sensitivity)
         self._weights.drop()
-        self._now = gathering.save(self._folder / "statistics", True)
         return gathering.layers
+
+    def _sensitivity(self, block: int) -> Sensitivity:
+        probes = Probes()
+        for number in range(len(self._batches)):
+            probes.offer(number)
+        weights = ((f"{self._path}.{block}.{name}", its) for name, its in self._blocks[block].named_parameters())
+        return Sensitivity(weights, partial(self._made, block), probes.kept)
 
     def _leave(self, run: Callable[[int], None]) -> None:
         """Hand what a part makes, once it is encoded, to the next one, and forget its weights and statistics."""
@@ -140,11 +158,16 @@ class Walk(Calibration):
         self._calls[number : number + 1] = [calls]
 
     def _through(self, block: int, number: int) -> None:
-        """Run a block."""
+        """Run a block and keep what it makes."""
+        self._keep(number, self._made(block, number))
+
+    def _made(self, block: int, number: int) -> torch.Tensor:
+        """Run a block; return what it makes."""
         args, kwargs = self._calls[number][block]
         found = self._blocks[block](self._given(number), *args, **kwargs)
         self._tuples = isinstance(found, tuple)
-        self._keep(number, found[0] if self._tuples else found)
+        made: torch.Tensor = found[0] if self._tuples else found
+        return made
 
     def _behind(self, number: int) -> None:
         """Run what comes behind the blocks."""
