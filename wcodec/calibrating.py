@@ -58,13 +58,14 @@ def walk_folder(
     tensors: str | Path | None = None,
     context: int = CONTEXT,
     sequential: bool = True,
+    gradients: bool = True,
     finetune: bool = False,
     scratch: str | Path | None = None,
 ) -> Walk:
     """Prepare a walk along a transformers model, which ``wcodec.encode`` takes as ``calibration`` in place of statistics.
 
     source: what is to be encoded: the model's folder, or a file in it. scratch: a folder for what goes from block to block, by default
-    the system's for temporary files. sequential, finetune: as in ``Walk``. The rest as in ``calibrate_folder``.
+    the system's for temporary files. sequential, gradients, finetune: as in ``Walk``. The rest as in ``calibrate_folder``.
     Raises BackendUnavailable without transformers, EncodeError where a model has not one stack of blocks, FormatError, OSError.
     """
     source = Path(source)
@@ -81,7 +82,8 @@ def walk_folder(
         def read(name: str) -> npt.NDArray[np.float32]:
             return np.array(load_tensor(checkpoint, name), np.float32)
 
-        walk = Walk(model, batches, read, set(checkpoint.names), scratch=scratch, sequential=sequential, finetune=finetune)
+        options = {"sequential": sequential, "gradients": gradients, "finetune": finetune}
+        walk = Walk(model, batches, read, set(checkpoint.names), scratch=scratch, **options)
         walk.stack.push(stack.pop_all())
         return walk
 

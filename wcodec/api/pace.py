@@ -12,6 +12,7 @@ from wcodec.api.targets import AIM, OVERHEAD, Plan
 from wcodec.codecs import Env
 from wcodec.codecs.base import stored_size
 from wcodec.errors import EncodeError
+from wcodec.rate.allocation import allocate
 from wcodec.rate.curves import Curve, Options, Rung
 from wcodec.recipes import Method, Recipe
 from wcodec.recipes.ladders import ladders, sample_of
@@ -58,12 +59,13 @@ class Sized(Method):
 class Pace:
     """Bytes for every part of a walk.
 
-    A plan made without statistics has shared the bytes among all tensors. Those of a part get that share of what is really left.
+    A plan made without statistics has shared the bytes among all tensors. Those of a part get that share of what is really left, and
+    share it anew by what their errors cost, where statistics tell.
     free: bytes of tensors that fine-tuning may change: they are set aside, as nobody knows how small those will be.
     """
 
     def __init__(self, plan: Plan, free: Mapping[str, int]) -> None:
-        self._plan, self.recipe = plan, plan.choose()
+        self._plan, self.recipe, self._slope = plan, plan.choose(), 0.0
         self._left = {name: plan.rungs[name].size for name in plan.options if plan.rungs[name].position is not None}
         self._kept = {name: plan.rungs[name].size for name in plan.options if name not in self._left} | {**plan.fixed, **free}
 
@@ -75,10 +77,24 @@ class Pace:
         for name in part:
             self._kept.pop(name, None)
         planned = {name: self._left.pop(name) for name in part if name in self._left}
-        slack = (1 - AIM) * self._plan.limit / max(sum(planned.values()), 1)
-        methods = {name: self._plan.method_of(name) for name in planned}
-        sized = {name: Sized(methods[name], scale * size, slack * size) for name, size in planned.items()}
+        sizes = {name: scale * size for name, size in planned.items()}
+        sizes |= self._shared(sizes)
+        slack = (1 - AIM) * self._plan.limit / max(sum(sizes.values()), 1)
+        sized = {name: Sized(self._plan.method_of(name), size, slack * size) for name, size in sizes.items()}
         return replace(self.recipe, settings={**self.recipe.settings, **sized})
+
+    def _shared(self, sizes: Mapping[str, float]) -> dict[str, float]:
+        """Return the sizes at which bytes save as much wherever they go, of those tensors whose costs are known."""
+        options = {}
+        for name in sizes:
+            its = self._plan.look(name)
+            if its.cost is not None:
+                options[name] = replace(its.options(its.cost), lossless=inf)
+        found = allocate(options, sum(sizes[name] for name in options), self._slope) if len(options) > 1 else None
+        if found is None:
+            return {}
+        rungs, self._slope = found
+        return {name: rung.size for name, rung in rungs.items()}
 
     def check(self, used: int) -> None:
         """Raise EncodeError where the files are larger than the target."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from math import log2
 
 import blake3
@@ -48,7 +49,7 @@ FINER_BITS = 0.5
 
 
 @dataclass(slots=True)
-class _Tensor:
+class Looked:
     """What a look at a tensor found. fixed: bytes of one that no ladder is for, about.
 
     cost: of a squared error, to the model, where that is known.
@@ -72,17 +73,18 @@ class _Tensor:
 class Plan:
     """How a checkpoint gets under a size, found out by looking at samples once and then at what encoding made of them.
 
-    limit: bytes of all files. weights: elements, of tensors with equal bytes once. rungs: what was chosen last.
+    limit: bytes of all files. rungs: what was chosen last. look: looks at a tensor again.
     """
 
     target: Target
     recipe: Recipe
     limit: int
-    tensors: Mapping[str, _Tensor]
+    tensors: Mapping[str, Looked]
     options: dict[str, Options]
     fixed: dict[str, float]
     overhead: float
     threads: int
+    look: Callable[[str], Looked]
     attempt: int = 0
     _slope: float = 0.0
     rungs: dict[str, Rung] = field(default_factory=dict)
@@ -94,10 +96,11 @@ class Plan:
     def of(cls, target: Target, recipe: Recipe, tensors: AllTensors, sensitivity: Mapping[str, float], env: Env, threads: int) -> Plan:
         """Look at all tensors, once. Raises EncodeError when the target is too small for what stays lossless."""
         room = min(max(ROOM // max(1, len(tensors.names)), LEAST), MOST)
+        look = partial(_look, recipe=recipe, tensors=tensors, room=room, env=env)
         seen: set[tuple[str, Spec, bytes]] = set()
-        found: dict[str, _Tensor] = {}
+        found: dict[str, Looked] = {}
         with Crew(threads) as crew:
-            for its in crew.ordered(lambda name: _look(name, recipe, tensors, room, env), tensors.names, 4):
+            for its in crew.ordered(look, tensors.names, 4):
                 key = tensors.file(its.name), its.spec, its.digest
                 if key not in seen:
                     found[its.name] = its
@@ -110,7 +113,7 @@ class Plan:
         options = {name: its.options(_weight(name, its, sensitivity, largest, usual)) for name, its in chosen.items()}
         fixed = {name: its.lossless for name, its in found.items() if not its.ladders}
         overhead = 256 * len({tensors.file(name) for name in tensors.names}) + OVERHEAD * len(tensors.names)
-        plan = cls(target, recipe, limit, found, options, fixed, overhead, threads)
+        plan = cls(target, recipe, limit, found, options, fixed, overhead, threads, look)
         plan._slope = plan._guess()
         return plan
 
@@ -224,7 +227,7 @@ class Plan:
         )
 
 
-def _look(name: str, recipe: Recipe, tensors: AllTensors, room: int, env: Env) -> _Tensor:
+def _look(name: str, recipe: Recipe, tensors: AllTensors, room: int, env: Env) -> Looked:
     spec = tensors.spec(name)
     with tensors.read(name) as x:
         digest = blake3.blake3(x.view(np.uint8).data).digest()
@@ -232,10 +235,10 @@ def _look(name: str, recipe: Recipe, tensors: AllTensors, room: int, env: Env) -
         sample, plain = sample_of(method, name, x, spec, room), Sample.of(x, spec, room)
         found = ladders(method, name, x, spec, env, sample)
         signal = sample.signal if found else 0.0
-        return _Tensor(name, spec, digest, found, plain.lossless(env), answers(method), signal, sample.cost)
+        return Looked(name, spec, digest, found, plain.lossless(env), answers(method), signal, sample.cost)
 
 
-def _weight(name: str, its: _Tensor, sensitivity: Mapping[str, float], largest: int, usual: float) -> float:
+def _weight(name: str, its: Looked, sensitivity: Mapping[str, float], largest: int, usual: float) -> float:
     """Return what a squared error of a tensor counts: relative to its squares, for so errors add up (arXiv 2411.17525).
 
     Where it is known what errors cost, relative to what the squares of a tensor cost on average: ``usual``.

@@ -73,7 +73,8 @@ def calibrate(
                 probes.offer(batch)
         if gradients and announce is not None:
             announce(f"gradients of {len(probes.kept)} of {gathering.batches} batches")
-        return gathering.save(target, force, Sensitivity(model, partial(call, model), probes.kept, matters) if gradients else None)
+        run = partial(call, model)
+        return gathering.save(target, force, Sensitivity(model.named_parameters(), run, probes.kept, matters) if gradients else None)
 
 
 class Gathering:

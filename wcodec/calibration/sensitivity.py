@@ -7,7 +7,7 @@ found for nearly all matrices, at worst a fifth, whether an error is an eighth o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -56,14 +56,18 @@ def factor_of(inputs: F32, device: torch.device) -> Factor:
 class Sensitivity:
     """What squared errors cost: of each output of layers, and of any element of other tensors of two dimensions and more.
 
-    run: calls the model. matters: as in ``calibrate``. Errors of layers are as the trellis makes them: E U √d is white. Then what a squared
-    error of output i costs in these units is the mean over columns of (g[i] U⁻ᵀ)² / d.
+    weights: by name. run: calls the model. matters: as in ``calibrate``. Errors of layers are as the trellis makes them: E U √d is white.
+    Then what a squared error of output i costs in these units is the mean over columns of (g[i] U⁻ᵀ)² / d.
     """
 
     def __init__(
-        self, model: torch.nn.Module, run: Callable[[Any], Any], batches: Sequence[Any], matters: Callable[[Any], torch.Tensor] | None
+        self,
+        weights: Iterable[tuple[str, torch.nn.Parameter]],
+        run: Callable[[Any], Any],
+        batches: Sequence[Any],
+        matters: Callable[[Any], torch.Tensor] | None = None,
     ) -> None:
-        self._weights = {name: its for name, its in model.named_parameters() if its.dim() > 1 and its.is_floating_point()}
+        self._weights = {name: its for name, its in weights if its.dim() > 1 and its.is_floating_point()}
         self._run, self._batches, self._matters = run, batches, matters
 
     def counts(self, layers: Mapping[str, Layer]) -> dict[str, int]:

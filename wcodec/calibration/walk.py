@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from wcodec.calibration.finetuning import Tuning, tune
 from wcodec.calibration.gather import Gathering, call, layers_of, prepared
+from wcodec.calibration.sensitivity import Probes, Sensitivity
 from wcodec.calibration.statistics import Statistics
 from wcodec.codecs.floats.curvature import Curvature
 from wcodec.coding.numbers import from_float32, to_float32
@@ -33,9 +34,10 @@ class Walk(Calibration):
 
     model: without weights (``hollow``). batches: what it is called with. read: of a name that is among ``known``, the weights. scratch: a
     folder for what goes from one block to the next, and for a block's statistics. sequential: blocks are given what the encoded ones
-    before them make, not what the original ones do, so that they make up for it. finetune: once the matrices of a block are encoded, train
-    its norms and biases so that it gives what the original model does there. tuned: storage elements of those that are better so, of the
-    part where the walk is. stack: what ends with the walk. Use as a context manager.
+    before them make, not what the original ones do, so that they make up for it. gradients: run blocks backwards, too, for at most 128 of
+    the batches, to learn what errors cost their outputs. finetune: once the matrices of a block are encoded, train its norms and biases
+    so that it gives what the original model does there. tuned: storage elements of those that are better so, of the part where the walk
+    is. stack: what ends with the walk. Use as a context manager.
     Raises EncodeError unless there is one stack of blocks, and, to fine-tune, two batches and a sequential walk.
     """
 
@@ -48,11 +50,12 @@ class Walk(Calibration):
         *,
         scratch: str | Path | None = None,
         sequential: bool = True,
+        gradients: bool = True,
         finetune: bool = False,
     ) -> None:
         if finetune and (len(batches) < 2 or not sequential):
             raise EncodeError("fine-tuning takes two samples, of which one is held out, and blocks that see what encoded ones make")
-        self.sequential, self.finetune = sequential, finetune
+        self.sequential, self.gradients, self.finetune = sequential, gradients, finetune
         self.tuned: Mapping[str, UInts] = {}
         self._tunings: list[Tuning] = []
         self._model, self._batches = model.eval(), batches
@@ -93,7 +96,7 @@ class Walk(Calibration):
                 prefix, run = f"{self._path}.{i}.", partial(self._through, i)
                 trained = self._trained(prefix, block, free or {})
                 self._aim(i)
-                self._look({prefix + name: its for name, its in layers_of(block).items()}, run)
+                self._look({prefix + name: its for name, its in layers_of(block).items()}, run, i)
                 yield [name for name in inside[i] if name not in trained]
                 if trained:
                     self._tune(i, trained)
@@ -132,14 +135,22 @@ class Walk(Calibration):
         """Return what errors of a matrix cost; None where the walk is elsewhere, or that is not known."""
         return None if self._now is None else self._now.curvature(name)
 
-    def _look(self, layers: dict[str, Any], run: Callable[[int], None]) -> Collection[str]:
-        """Run a part over all batches and gather statistics of its layers; return those that ran."""
+    def cost(self, name: str) -> float | None:
+        """Return what a squared error of an element costs the outputs of the block where the walk is; None where that is not known."""
+        return None if self._now is None else self._now.cost(name)
+
+    def _look(self, layers: dict[str, Any], run: Callable[[int], None], block: int | None = None) -> Collection[str]:
+        """Run a part over all batches and gather statistics of its layers; return those that ran. block: which one the part is.
+
+        Of a block, gradients tell what errors cost its outputs: matrices share bytes by that, and so do the rows of each.
+        """
         gathering = Gathering(layers, run)
         gathering.look(0)
         for number in range(len(self._batches)):
             gathering.add(number)
+        sensitivity = self._sensitivity(block) if self.gradients and block is not None else None
+        self._now = gathering.save(self._folder / "statistics", True, sensitivity)
         self._weights.drop()
-        self._now = gathering.save(self._folder / "statistics", True)
         return gathering.layers
 
     def _aim(self, block: int | None) -> None:
@@ -169,6 +180,13 @@ class Walk(Calibration):
         self._weights.drop()
         self._tunings.append(found)
         self.tuned = {name: from_float32(values, trained[name]).reshape(-1) for name, values in found.values.items()}
+
+    def _sensitivity(self, block: int) -> Sensitivity:
+        probes = Probes()
+        for number in range(len(self._batches)):
+            probes.offer(number)
+        weights = ((f"{self._path}.{block}.{name}", its) for name, its in self._blocks[block].named_parameters())
+        return Sensitivity(weights, partial(self._made, block), probes.kept)
 
     def _leave(self, run: Callable[[int], None]) -> None:
         """Hand what a part makes, once it is encoded, to the next one, and forget its weights and statistics."""
@@ -201,7 +219,7 @@ class Walk(Calibration):
         self._keep(number, self._made(block, number))
 
     def _made(self, block: int, number: int, kind: str = "now") -> torch.Tensor:
-        """Run a block over what it is given, by the encoded blocks before it or, ``wanted``, by the original ones."""
+        """Run a block over what it is given, by the encoded blocks before it or, ``wanted``, by the original ones; return what it makes."""
         args, kwargs = self._calls[number][block]
         found = self._blocks[block](self._given(number, kind), *args, **kwargs)
         self._tuples = isinstance(found, tuple)
