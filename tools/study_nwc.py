@@ -59,7 +59,7 @@ WORKER = Path(__file__).parent / "benchmarks" / "nncodec_worker.py"
 QPS = (-2, -4, -8, -12, -16)
 """Of NNCodec, whose steps are then those."""
 BLOCKS = ("Q3_K", "Q4_K", "Q5_K", "Q6_K")
-SAMPLE = 1 << 14
+SAMPLE = 1 << 12
 """Pieces of a tensor that ideal quantisers are measured with, at most."""
 LEARNED = (0.52, 0.3, 0.09, 0.06)
 """Steps near those that the levels of a ``paper`` net are trained for: √(6 / (λ ln 2)), λ = 128 / c."""
