@@ -175,7 +175,7 @@ class Sources:
 
 
 def test_stored_net(monkeypatch):
-    """A net in the file is used where it saves more than its bytes, of all tensors together; the package's own costs none."""
+    """A net in the file is used where it saves more than its bytes, of all tensors together; one that is named costs none."""
     saved, sources = {f"w{i}": 0.5 - i % 2 for i in range(60)}, Sources(60)
     monkeypatch.setattr(NWC, "_saves", lambda self, name, x, spec, env: saved[name])
 
@@ -186,9 +186,9 @@ def test_stored_net(monkeypatch):
         return {name for name in sources.names[:2] if method.encode(name, x, SMALL, make_env()).codec == "nwc"}
 
     enough = 2 * int(8 * nets.load("fast").size / (0.5 * SMALL.count))
-    assert taken(2) == taken(enough + 2, embed=True) == {"w0"}
-    assert taken(enough, embed=True) == set()
-    section = NWC(embed=True, always=True).encode("w0", finite(1, SMALL), SMALL, make_env())
+    assert taken(2, by_digest=True) == taken(enough + 2) == {"w0"}
+    assert taken(enough) == set()
+    section = NWC(always=True).encode("w0", finite(1, SMALL), SMALL, make_env())
     assert "net" in section.parts and "digest" not in section.params
 
 

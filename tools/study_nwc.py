@@ -46,10 +46,10 @@ MATRICES = re.compile(r"encoder.layer[._][0-3]")
 """Names of tensors that are measured, of those with more than one dimension."""
 METHODS = {
     "`uniform`": ("uniform:per=tensor,rdo=0.1", 1.0),
-    "`fast`": ("nwc:states=0,always=true", 1.0),
+    "`fast`": ("nwc:states=0,always=true,by_digest=true", 1.0),
     "`trellis`": ("trellis:states=32", 0.5),
-    "`fast` + trellis": ("nwc:states=32,always=true", 0.5),
-    "`nwc`, by itself": ("nwc:states=32", 0.5),
+    "`fast` + trellis": ("nwc:states=32,always=true,by_digest=true", 0.5),
+    "`nwc`, by itself": ("nwc:states=32,by_digest=true", 0.5),
 }
 """Methods, and their steps at equal rates."""
 CALIBRATED = ("`trellis`", "`fast`", "`fast` + trellis")

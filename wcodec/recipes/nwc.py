@@ -34,20 +34,21 @@ PRICE = 0.37
 class NWC(Method):
     """Code weights as the latents of a small neural network (Neural Weight Compression); the trellis where it saves nothing.
 
-    A net of this package stays out of the file, which names it by its digest. Another one travels in it, once: whether it is worth its
-    bytes is decided for all tensors together, before the first is encoded (with a target, for each by itself).
+    The net travels in the file, once: whether it is worth its bytes is decided for all tensors together, before the first is encoded (with
+    a target, for each by itself).
 
     step: distance of latents, the same in all tensors; with a trellis, of both lattices together. relative: instead, in root mean squares
     of the tensor; 0.5 unless a target decides. states (32): of the trellis that latents follow, or 0 for none. net ("fast"): its name, or
-    a file that holds its bytes. embed: store a net of this package, too. always: also where it saves nothing. level: of the net, the best
-    one by default. steps: what has a step of its own: tensor, rows or columns.
+    a file that holds its bytes. by_digest: name a net of this package in place of storing it: 9 kB less, for readers that have it, too.
+    always: also where it saves nothing. level: of the net, the best one by default. steps: what has a step of its own: tensor, rows or
+    columns.
     """
 
     step: float | None = None
     relative: float | None = None
     states: int = 32
     net: str | None = None
-    embed: bool = False
+    by_digest: bool = False
     always: bool = False
     level: int | None = None
     steps: str = "tensor"
@@ -62,6 +63,7 @@ class NWC(Method):
         require(self.states == 0 or self.states in STATES, f"nwc: states is 0 or one of {', '.join(map(str, STATES))}")
         require(self.steps in STEPS, f"nwc: steps is one of {', '.join(STEPS)}")
         require(self.net is None or self.net in nets.names() or Path(self.net).is_file(), f"nwc: no net and no file {self.net}")
+        require(not self.by_digest or self.net is None or self.net in nets.names(), "nwc: by_digest is for nets of this package")
 
     @classmethod
     def of(cls, config: Mapping[str, Any], importance: Importance | None) -> NWC:
@@ -71,12 +73,12 @@ class NWC(Method):
     @property
     def config(self) -> dict[str, Any]:
         """The codec, with the options that were given."""
-        given = ("step", "relative", "states", "net", "embed", "always", "level", "steps")
+        given = ("step", "relative", "states", "net", "by_digest", "always", "level", "steps")
         return {"codec": "nwc"} | {key: value for key in given if (value := getattr(self, key)) is not None}
 
     def prepare(self, names: Sequence[str], tensors: Tensors, env: Env) -> None:
         """Decide which tensors take a net that is stored in the file: none where they save less than it has bytes."""
-        if self.always or self._by_digest:
+        if self.always or self.by_digest:
             return
         saved = {}
         for name in names:
@@ -100,10 +102,6 @@ class NWC(Method):
         return self._saves(name, x, spec, env) > 0 if self.paying is None else name in self.paying
 
     @property
-    def _by_digest(self) -> bool:
-        return not self.embed and (self.net is None or self.net in nets.names())
-
-    @property
     def _size(self) -> dict[str, float]:
         return {"step": self.step} if self.step is not None else {"relative": self.relative or RELATIVE}
 
@@ -114,7 +112,7 @@ class NWC(Method):
 
     def _options(self) -> dict[str, Any]:
         """Return the options of the codec."""
-        found: dict[str, Any] = {"states": self.states, "steps": self.steps, "level": self.level, "by_digest": self._by_digest}
+        found: dict[str, Any] = {"states": self.states, "steps": self.steps, "level": self.level, "by_digest": self.by_digest}
         return found if self.net is None else found | {"net": self._bytes()}
 
     def _plain(self, x: UInts, spec: Spec, env: Env, options: Mapping[str, Any]) -> Section:
@@ -122,7 +120,7 @@ class NWC(Method):
         if self.states:
             return env.codecs["trellis"].encode(x, spec, env, states=self.states, steps=self.steps, **options)
         if "curvature" in options:
-            return env.codecs["nwc"].encode(x, spec, env, states=0, net=nets.IDENTITY, by_digest=True, **options)
+            return env.codecs["nwc"].encode(x, spec, env, states=0, net=nets.IDENTITY, by_digest=self.by_digest, **options)
         options = {key: value for key, value in options.items() if key != "importance"}
         return env.codecs["uniform"].encode(x, spec, env, per=self.steps.removesuffix("s"), rdo=PRICE / 4, **options)
 
