@@ -278,13 +278,14 @@ def test_flushed_subnormals():
 
 
 @needs_native
-@pytest.mark.parametrize("relative, dtype", [(0.5, "BF16"), (0.2, "F32"), (0.08, "F16"), (0.2, "F64"), (0.01, "BF16")])
-def test_steps_of_a_tensor(relative, dtype):
-    """Enough symbols for native code to make codebooks of lattices: of 64, 128 and 256 entries, and none."""
-    spec = Spec.of(dtype, 128, 384)
+@pytest.mark.parametrize("relative, dtype", [(0.5, "BF16"), (0.2, "F32"), (0.08, "F16"), (0.2, "F64"), (0.01, "BF16"), (0.004, "F32")])
+@pytest.mark.parametrize("steps", ["tensor", "rows", "columns"])
+def test_many_symbols(relative, dtype, steps):
+    """Enough symbols for native code to make codebooks of lattices: of 64, 128 and 256 entries, and none; or to join on the way."""
+    spec = Spec.of(dtype, 131, 400)
     x = finite(3, spec)
     for tile in ("linear", None):
-        section = CODECS["trellis"].encode(x, spec, make_env("native"), relative=relative, states=4, tile=tile)
+        section = CODECS["trellis"].encode(x, spec, make_env("native"), relative=relative, states=4, tile=tile, steps=steps)
         want = decoded(section, spec, make_env("numpy"))
         for _ in each():
             assert same_bits(decoded(section, spec, make_env("native")), want)

@@ -27,6 +27,7 @@ ENCODES = 2
 BOOK = "codebook, gwk of 16"
 TENTH = "sparse, 10% kept"
 UNIFORM_FILL = "philox, uniform"
+LINE = 64
 
 
 @dataclass
@@ -63,6 +64,12 @@ def weights(path: Path, suffix: str) -> tuple[Spec, UInts]:
     return Spec.of(found[0].dtype, sum(tensor.shape[0] for tensor in found), found[0].shape[1]), np.concatenate(parts)
 
 
+def aligned_like(x: UInts) -> UInts:
+    """Return an array as large that begins with a cache line, as those do that files are decoded to."""
+    room = np.empty(x.nbytes + LINE, np.uint8)
+    return room[-room.ctypes.data % LINE :][: x.nbytes].view(x.dtype)
+
+
 class Lines:
     """All lines for one array."""
 
@@ -70,7 +77,7 @@ class Lines:
         warnings.filterwarnings("error", message="wcodec runs on numpy")
         self.env = Env(get_backend(), CODECS)
         self.spec, self.x = weights(path, suffix)
-        self.out = np.empty_like(self.x)
+        self.out = aligned_like(self.x)
 
     def recipe(self, text: str) -> Callable[[], Section]:
         """Return what encodes with a recipe."""

@@ -64,51 +64,49 @@ WK_INLINE void interleave(__m512i *v, const int bytes) {
   }
 }
 
-/* Index of an entry: index[i], or 2 * (index[i] - least) + z0[i]. */
-WK_INLINE void permute(const wk_book *book, const int bytes, const int quarters, const uint8_t *index, const uint8_t *z0,
-                       uint32_t least, uint64_t n, int past, uint8_t *out) {
+/* Index of an entry: index[i], or 2 * index[i] + z0[i]. */
+WK_INLINE void permute(const wk_book *book, const int bytes, const int quarters, const wk_piece *p) {
   __m512i table[8][4], v[8];
   for (int k = 0; k < bytes; k++)
     for (int q = 0; q < quarters; q++) table[k][q] = _mm512_loadu_si512(book->plane[k] + 64 * q);
-  for (uint64_t i = 0; i < n; i += 64, out += 64 * bytes) {
-    const uint64_t some = n - i < 64 ? n - i : 64;
-    __m512i its = _mm512_maskz_loadu_epi8(first(some), index + i);
-    if (z0) {
-      const __m512i above = _mm512_sub_epi8(its, _mm512_set1_epi8((char)least));
-      its = _mm512_add_epi8(_mm512_add_epi8(above, above), _mm512_maskz_loadu_epi8(first(some), z0 + i));
+  for (uint64_t r = 0; r < p->rows; r++) {
+    const uint8_t *index = p->symbols + r * p->n, *z0 = p->z0 ? p->z0 + r * p->n : NULL;
+    uint8_t *out = p->out + r * p->stride;
+    for (uint64_t i = 0; i < p->n; i += 64, out += 64 * bytes) {
+      const uint64_t some = p->n - i < 64 ? p->n - i : 64;
+      __m512i its = _mm512_maskz_loadu_epi8(first(some), index + i);
+      if (z0) its = _mm512_add_epi8(_mm512_add_epi8(its, its), _mm512_maskz_loadu_epi8(first(some), z0 + i));
+      const __m512i at = arrange(bytes, its);
+      for (int k = 0; k < bytes; k++) v[k] = look_up(table[k], quarters, at);
+      interleave(v, bytes);
+      if (some == 64)
+        for (int k = 0; k < bytes; k++) store(out + 64 * k, v[k], p->past);
+      else
+        for (uint64_t k = 0; 64 * k < some * (uint64_t)bytes; k++)
+          _mm512_mask_storeu_epi8(out + 64 * k, first(some * (uint64_t)bytes - 64 * k), v[k]);
     }
-    const __m512i at = arrange(bytes, its);
-    for (int k = 0; k < bytes; k++) v[k] = look_up(table[k], quarters, at);
-    interleave(v, bytes);
-    if (some == 64)
-      for (int k = 0; k < bytes; k++) store(out + 64 * k, v[k], past);
-    else
-      for (uint64_t k = 0; 64 * k < some * (uint64_t)bytes; k++)
-        _mm512_mask_storeu_epi8(out + 64 * k, first(some * (uint64_t)bytes - 64 * k), v[k]);
   }
 }
 
-#define PERMUTE(bytes, index, z0, least, n, past, out)                               \
-  (book->count <= 64    ? permute(book, bytes, 1, index, z0, least, n, past, out)    \
-   : book->count <= 128 ? permute(book, bytes, 2, index, z0, least, n, past, out)    \
-                        : permute(book, bytes, 4, index, z0, least, n, past, out))
+WK_INLINE void any_size(const wk_book *book, const int bytes, const wk_piece *p) {
+  if (book->count <= 64) permute(book, bytes, 1, p);
+  else if (book->count <= 128) permute(book, bytes, 2, p);
+  else permute(book, bytes, 4, p);
+}
 
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past,
                     uint8_t *out) {
   const uint32_t bytes = index_bytes == 1 && book->count <= 256 ? book->bytes : 0;
-  if (bytes == 1) PERMUTE(1, index, NULL, 0, n, past, out);
-  else if (bytes == 2) PERMUTE(2, index, NULL, 0, n, past, out);
-  else if (bytes == 4) PERMUTE(4, index, NULL, 0, n, past, out);
-  else if (bytes == 8) PERMUTE(8, index, NULL, 0, n, past, out);
+  const wk_piece piece = {.symbols = index, .bytes = 1, .rows = 1, .n = n, .past = past, .out = out};
+  if (bytes == 1) any_size(book, 1, &piece);
+  else if (bytes == 2) any_size(book, 2, &piece);
+  else if (bytes == 4) any_size(book, 4, &piece);
+  else if (bytes == 8) any_size(book, 8, &piece);
   else gather_any(book, index, index_bytes, n, out);
 }
 
-void wk_look_up_lattice_vbmi(const wk_book *book, uint32_t least, const wk_piece *p) {
-  for (uint64_t r = 0; r < p->rows; r++) {
-    const uint8_t *symbols = p->symbols + r * p->n, *z0 = p->z0 + r * p->n;
-    uint8_t *out = p->out + r * p->stride;
-    if (book->bytes == 2) PERMUTE(2, symbols, z0, least, p->n, p->past, out);
-    else if (book->bytes == 4) PERMUTE(4, symbols, z0, least, p->n, p->past, out);
-    else PERMUTE(8, symbols, z0, least, p->n, p->past, out);
-  }
+void wk_look_up_lattice_vbmi(const wk_book *book, const wk_piece *p) {
+  if (book->bytes == 2) any_size(book, 2, p);
+  else if (book->bytes == 4) any_size(book, 4, p);
+  else any_size(book, 8, p);
 }

@@ -12,30 +12,31 @@
   .split = wk_split_##isa, .tokens = wk_tokens_##isa, .join = wk_join_##isa, .philox = wk_philox_##isa, .floats = &wk_floats_##isa, \
   .search = wk_search_##isa
 
-static const wk_kernels scalar = {.flight = 1, .mark = wk_mark_scalar, .gather = wk_gather_scalar, .net = wk_net_scalar, .symbols = wk_symbols_scalar, WK_OWN(scalar)};
+static const wk_kernels scalar = {.flight = 1, .mark = wk_mark_scalar, .gather = wk_gather_scalar, .net = wk_net_scalar, .symbols = wk_symbols_scalar, .escapes = wk_escapes_scalar, WK_OWN(scalar)};
 #if WK_X86
 #define WK_BYTES .look_up = wk_look_up_avx2, .unpack = wk_unpack_avx2, .pack = wk_pack_avx2
 #define WK_VBMI \
   .encode = wk_encode_vbmi, .mark = wk_mark_vbmi, .take_apart = wk_take_apart_vbmi, .gather = wk_gather_vbmi, \
   .look_up_lattice = wk_look_up_lattice_vbmi, \
-  .look_up = wk_look_up_avx2, .pack = wk_pack_avx2, .dequantise = wk_dequantise_avx512, .symbols = wk_symbols_avx512, .net = wk_net_vnni, WK_OWN(avx512)
+  .look_up = wk_look_up_avx2, .pack = wk_pack_avx2, .dequantise = wk_dequantise_avx512, .symbols = wk_symbols_avx512, .escapes = wk_escapes_avx512, .net = wk_net_vnni, WK_OWN(avx512)
 
 static const wk_kernels avx2 = {
-    .flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .mark = wk_mark_scalar, .gather = wk_gather_avx2, .dequantise = wk_dequantise_avx2, .symbols = wk_symbols_avx2, .net = wk_net_avx2, WK_BYTES, WK_OWN(avx2)};
+    .flight = 2, .decode = wk_decode_avx2, .encode = wk_encode_avx2, .mark = wk_mark_scalar, .gather = wk_gather_avx2, .dequantise = wk_dequantise_avx2, .symbols = wk_symbols_avx2, .escapes = wk_escapes_avx2, .net = wk_net_avx2, WK_BYTES, WK_OWN(avx2)};
 static const wk_kernels avx512 = {
-    .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, .mark = wk_mark_scalar, .gather = wk_gather_avx2, .dequantise = wk_dequantise_avx512, .symbols = wk_symbols_avx512, .net = wk_net_avx512, WK_BYTES, WK_OWN(avx512)};
+    .flight = 2, .decode = wk_decode_avx512, .encode = wk_encode_avx512, .mark = wk_mark_scalar, .gather = wk_gather_avx2, .dequantise = wk_dequantise_avx512, .symbols = wk_symbols_avx512, .escapes = wk_escapes_avx512, .net = wk_net_avx512, WK_BYTES, WK_OWN(avx512)};
 static const wk_kernels vbmi = {.flight = 2, .decode = wk_decode_avx512, .unpack = wk_unpack_avx2, WK_VBMI};
-static const wk_kernels vbmi_gather = {.flight = 4, .decode = wk_decode_avx512_gather, .unpack = wk_unpack_vbmi, WK_VBMI};
+static const wk_kernels gathering = {.flight = 4, .decode = wk_decode_gfni, .unpack = wk_unpack_vbmi, .join_lattice = wk_join_lattice_vbmi, WK_VBMI};
 
 /* Every processor with VBMI2 has VNNI, too; a virtual machine may hide it. */
 static int has_vbmi(void) {
   return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni");
 }
 
-/* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast; they have VBMI too. */
+/* Intel's processors with AVX512-FP16 gather without the microcode against data sampling, and fast; they have VBMI, GFNI and BF16, too. */
 static int gathers_fast(void) {
   unsigned a, b, c, d;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 23 & 1 && c >> 1 & 1 && __builtin_cpu_is("intel");
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 23 & 1 && c >> 1 & 1 && c >> 8 & 1 && __builtin_cpu_supports("avx512bf16") &&
+         __builtin_cpu_is("intel");
 }
 #endif
 
@@ -64,7 +65,7 @@ int wcodec_set_isa(int cap) {
   const wk_kernels *found = &scalar;
 #if WK_X86
   if (isa == WCODEC_AVX2) found = &avx2;
-  if (isa == WCODEC_AVX512) found = !has_vbmi() ? &avx512 : gathers_fast() ? &vbmi_gather : &vbmi;
+  if (isa == WCODEC_AVX512) found = !has_vbmi() ? &avx512 : gathers_fast() ? &gathering : &vbmi;
 #endif
   atomic_store_explicit(&current, found, memory_order_release);
   return isa;

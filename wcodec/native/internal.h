@@ -63,9 +63,9 @@ WK_INLINE uint32_t wk_trellises(const wcodec_job *job) { return job->block ? 4 *
 /* Write the tables of n symbols from element (of the window) on: context `classes`. */
 void wk_classes(const wcodec_job *job, uint64_t element, uint64_t n, uint8_t *table);
 
-/* The first table of the row that an element of the window is in: context `trellis`. */
-WK_INLINE uint32_t wk_first_table(const wcodec_job *job, uint64_t element) {
-  return job->map ? 2u * job->map[job->rows ? job->rows[(job->start + element) / job->cols] : 0] : 0;
+/* The first table of a row of the matrix: context `trellis`. */
+WK_INLINE uint32_t wk_first_table(const wcodec_job *job, uint64_t row) {
+  return job->map ? 2u * job->map[job->rows ? job->rows[row] : 0] : 0;
 }
 
 /* Write the tables of a run of n known tokens of one row, and step the trellises: state[0] is that of the first position. */
@@ -151,9 +151,18 @@ typedef struct wk_lattice {
   uint32_t n_points, each, zero, kind;
   wk_f32 magnitude[65], value[512];
   wk_book book;
-  uint32_t least;
   uint8_t entries[256 * 8];
+  int joins; /* tokens become values by join_lattice, with this in it */
+  uint16_t offset;
 } wk_lattice;
+
+/* Raw bits of the elements of a piece, `stride` bytes from row to row: packed, or a byte each. */
+typedef struct {
+  const uint8_t *data;
+  uint64_t stride;
+  uint32_t bits;
+  int packed;
+} wk_raw;
 
 /* Symbols of `bytes` bytes (1 or 2), and z0 of each: [rows][n]. stride: bytes from row to row of out. past: store past the
  * caches, where rows of out are aligned to WK_LINE. */
@@ -166,10 +175,6 @@ typedef struct {
 } wk_piece;
 
 void wk_open_lattice(wk_lattice *l, const wcodec_lattice *lattice, const wcodec_job *job);
-
-/* Make a codebook of it, with an entry for every symbol and z0, where there is one step and the look-up [count] of the
- * tables has few tokens. */
-void wk_open_entries(wk_lattice *l, const uint32_t *lut, uint64_t count);
 
 /* Write what symbols stand for, the first one being in a row of the window and a column of the matrix: in several rows, or on to
  * the next ones where the piece has one. In the float mode that wk_exact_mode sets. */
@@ -187,9 +192,14 @@ typedef struct {
 
 void wk_open_alphabet(wk_alphabet *a, const wcodec_symbols *symbols, const wcodec_job *job);
 
-/* Turn [rows][n] tokens, at most WK_TURN of them, into symbols of two bytes, those of the first row being elements `at` ... of the
- * window. Escaped values are those of the stream, which is marked bad when it has too few. */
-void wk_widen(const wk_alphabet *a, wk_stream *s, uint64_t at, const uint8_t *tokens, uint64_t rows, uint64_t n, wk_u16 *out);
+/* Choose how the tokens of a look-up [count] of tables become values: by a codebook with an entry for every token and z0, where there is
+ * one step and few tokens; or by join_lattice, where all numbers are far from their limits. a: NULL where tokens are symbols. */
+void wk_open_tokens(wk_lattice *l, const wk_alphabet *a, const wcodec_job *job, const uint32_t *lut, uint64_t count);
+
+/* Write what the tokens of a piece, at most WK_TURN of them, stand for: wk_dequantise of their symbols, element `at` of the window
+ * being the first. Escaped values are those of the stream, which is marked bad when it has too few. */
+void wk_dequantise_tokens(const wk_lattice *l, const wk_alphabet *a, wk_stream *s, uint64_t at, uint64_t row, uint64_t column,
+                          const wk_piece *piece);
 
 WK_INLINE uint32_t wk_float_size(uint32_t kind) { return kind == WCODEC_F64 ? 8 : kind == WCODEC_F32 ? 4 : 2; }
 
@@ -273,8 +283,8 @@ typedef struct {
 
 /* Kernels of an instruction set. */
 typedef struct {
-  int flight; /* blocks without a context that decode takes at once: 2, or 4 */
-  /* Decode whole groups of k (1, 2 or flight) blocks with 32 lanes. A damaged block ends up marked bad, or with states or words
+  int flight; /* blocks that decode takes at once: 2, or 4 */
+  /* Decode whole groups of k (1 ... flight, with classes 1 or 2) blocks with 32 lanes. A damaged block ends up marked bad, or with states or words
    * that show it; which rule it breaks is for the scalar code to say, with which the caller decodes it again.
    * NULL: scalar. */
   void (*decode)(wk_stream *s, int k, const wk_model *m, uint64_t groups);
@@ -309,8 +319,12 @@ typedef struct {
   /* Values of a piece's symbols, rounded to l->kind. steps: those of its rows, or one where l->each is 0; columns: factors of its
    * columns, NULL: none. Returns how many columns it has written. NULL: none. */
   uint64_t (*dequantise)(const wk_lattice *l, const wk_piece *piece, const wk_f32 *steps, const wk_f32 *columns);
-  /* Entries 2 * (symbol - least) + z0 of a codebook of at most 256. NULL: none. */
-  void (*look_up_lattice)(const wk_book *book, uint32_t least, const wk_piece *piece);
+  /* Entries 2 * token + z0 of a codebook of 64, 128 or 256, modulo that. NULL: none. */
+  void (*look_up_lattice)(const wk_book *book, const wk_piece *piece);
+  /* Values of a piece's tokens in rows of whole lines, for l->joins. NULL: none. */
+  void (*join_lattice)(const wk_lattice *l, const wk_piece *piece, const wk_raw *raw, const wk_f32 *steps, const wk_f32 *columns);
+  /* Whether one of n tokens is `escape` or the next. */
+  int (*escapes)(const uint8_t *tokens, uint64_t n, uint8_t escape);
   const wk_search *search; /* by v */
   wk_run_net net;
 } wk_kernels;
@@ -341,8 +355,10 @@ void wk_bytes_scalar(const uint8_t *mask, uint64_t from, uint64_t count, uint32_
 #define WK_TRELLIS(isa)                                                                                                    \
   void wk_symbols_##isa(const wk_alphabet *a, const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t n,      \
                         wk_u16 *out);                                                                                      \
+  int wk_escapes_##isa(const uint8_t *tokens, uint64_t n, uint8_t escape);                                                 \
   uint64_t wk_dequantise_##isa(const wk_lattice *l, const wk_piece *piece, const wk_f32 *steps, const wk_f32 *columns);
 
+int wk_escapes_scalar(const uint8_t *tokens, uint64_t n, uint8_t escape);
 void wk_symbols_scalar(const wk_alphabet *a, const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t n, wk_u16 *out);
 WK_PLANES(scalar)
 void wk_gather_scalar(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
@@ -351,7 +367,8 @@ extern const wk_floats wk_floats_scalar, wk_floats_avx2, wk_floats_avx512;
 extern const wk_search wk_search_scalar[9], wk_search_avx2[9], wk_search_avx512[9];
 #if WK_X86
 void wk_gather_avx2(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
-void wk_look_up_lattice_vbmi(const wk_book *book, uint32_t least, const wk_piece *piece);
+void wk_look_up_lattice_vbmi(const wk_book *book, const wk_piece *piece);
+void wk_join_lattice_vbmi(const wk_lattice *l, const wk_piece *piece, const wk_raw *raw, const wk_f32 *steps, const wk_f32 *columns);
 void wk_gather_vbmi(const wk_book *book, const void *index, uint32_t index_bytes, uint64_t n, int past, uint8_t *out);
 uint64_t wk_philox_avx2(const wk_philox *p, uint64_t start, uint64_t count, void *out);
 uint64_t wk_philox_avx512(const wk_philox *p, uint64_t start, uint64_t count, void *out);
@@ -362,7 +379,7 @@ uint64_t wk_count_bits_avx512(const uint8_t *bits, uint64_t count);
 void wk_bytes_avx512(const uint8_t *mask, uint64_t count, uint32_t *out, uint64_t room);
 void wk_decode_avx2(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 void wk_decode_avx512(wk_stream *s, int k, const wk_model *m, uint64_t groups);
-void wk_decode_avx512_gather(wk_stream *s, int k, const wk_model *m, uint64_t groups);
+void wk_decode_gfni(wk_stream *s, int k, const wk_model *m, uint64_t groups);
 WK_TRELLIS(avx2)
 WK_TRELLIS(avx512)
 void wk_encode_avx2(wk_writer *w, int k, const wk_coder *c, uint64_t groups);

@@ -53,7 +53,7 @@ void wk_classes(const wcodec_job *job, uint64_t element, uint64_t n, uint8_t *ta
 
 void wk_trellis_run(const wcodec_job *job, uint64_t element, uint8_t *state, const uint8_t *token, uint64_t n,
                     uint8_t *table) {
-  const uint8_t first = (uint8_t)wk_first_table(job, element);
+  const uint8_t first = (uint8_t)wk_first_table(job, job->map ? (job->start + element) / job->cols : 0);
   const uint8_t h0 = wk_polynomials[job->trellis][0], h1 = wk_polynomials[job->trellis][1];
   const uint64_t width = wk_trellises(job);
   while (n) {

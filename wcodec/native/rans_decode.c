@@ -97,19 +97,26 @@ static uint32_t look_up(const call *c, uint64_t at, const uint8_t *tokens, uint6
 static void dequantise(const call *c, wk_stream *s, uint64_t at, const uint8_t *tokens, const uint8_t *tables, uint64_t rows,
                        uint64_t n) {
   const uint64_t cols = c->job->cols, bytes = wk_float_size(c->lattice->kind), place = c->job->start % cols + at;
-  wk_u16 wide[WK_TURN];
-  if (c->alphabet) wk_widen(c->alphabet, s, at, tokens, rows, n, wide);
   const wk_piece piece = {
-      .symbols = c->alphabet ? (const uint8_t *)wide : tokens,
+      .symbols = tokens,
       .z0 = tables,
-      .bytes = c->alphabet ? 2 : 1,
+      .bytes = 1,
       .rows = rows,
       .n = n,
       .stride = cols * bytes,
       .past = c->past,
       .out = c->out + at * bytes,
   };
-  wk_dequantise(c->lattice, place / cols, place % cols, &piece);
+  wk_dequantise_tokens(c->lattice, c->alphabet, s, at, place / cols, place % cols, &piece);
+}
+
+/* Fetch where rows of n elements go from `at` of the window on: processors do not see which rows of a tile come next. */
+static void fetch_rows(const call *c, uint64_t at, uint64_t rows, uint64_t n) {
+  const uint64_t bytes = wk_float_size(c->lattice->kind);
+  for (uint64_t r = 0; r < rows; r++, at += c->job->cols) {
+    const uintptr_t from = (uintptr_t)c->out + at * bytes, to = from + n * bytes;
+    for (uintptr_t p = from / WK_LINE * WK_LINE; p < to; p += WK_LINE) __builtin_prefetch((const void *)p, 1, 2);
+  }
 }
 
 /* Turn n tokens of a row into elements from `at` of the window on; tables: z0 of each, with a trellis. */
@@ -122,10 +129,11 @@ static void finish(const call *c, wk_stream *s, uint64_t at, const uint8_t *toke
     memcpy(c->out + at, tokens, n);
 }
 
-/* Where in the look-up the tables of groups of the row of an element begin. */
-static void first_tables(const wcodec_job *job, uint64_t element, uint32_t groups, uint32_t *first) {
-  const uint32_t table = wk_first_table(job, element) << job->precision;
-  for (uint32_t g = 0; g < groups; g++) first[g] = table;
+/* Where in the look-up the tables of groups of `rows` rows begin, the first one being that of an element. */
+static void first_tables(const wcodec_job *job, uint64_t element, uint32_t rows, uint32_t groups, uint32_t *first) {
+  const uint64_t row = job->map && job->rows ? (job->start + element) / job->cols : 0;
+  for (uint32_t r = 0; r < rows; r++)
+    for (uint32_t g = 0; g < groups; g++) *first++ = wk_first_table(job, row + r) << job->precision;
 }
 
 /* Decode symbols col ... last - 1 of a row of k blocks, a chunk at a time. */
@@ -150,7 +158,7 @@ static void decode_run(const call *c, wk_stream *s, const uint64_t *element, int
         s[i].trellis = c->trellis + (size_t)s[i].number * trellises + (job->block ? 0 : col);
         s[i].width = trellises;
         s[i].first = first[i];
-        first_tables(job, at, GROUPS, first[i]);
+        first_tables(job, at, 1, GROUPS, first[i]);
       }
     }
     if (whole) c->kernels->decode(s, k, &c->model, whole);
@@ -181,13 +189,13 @@ static void decode_rows(const call *c, wk_stream *s, const uint64_t *element, in
     s[i].trellis = c->trellis + (size_t)s[i].number * trellises;
     s[i].width = cols;
     s[i].first = first[i];
-    for (uint32_t r = 0; r < rows; r++)
-      first_tables(c->job, element[i] + (row + r) * c->job->cols, across, first[i] + r * across);
+    first_tables(c->job, element[i] + row * c->job->cols, rows, across, first[i]);
   }
   c->kernels->decode(s, k, &c->model, (uint64_t)rows * across);
   for (int i = 0; i < k; i++) {
     const uint64_t at = element[i] + row * c->job->cols;
     if (c->lattice) {
+      if (!c->past) fetch_rows(c, at + rows * c->job->cols, rows, cols);
       dequantise(c, &s[i], at, tokens[i], tables[i], rows, cols);
       continue;
     }
@@ -200,7 +208,7 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
   const wcodec_job *job = c->job;
   const uint32_t trellises = wk_trellises(job);
   uint64_t element[WK_FLIGHT], common = UINT64_MAX;
-  wk_shape shape[WK_FLIGHT];
+  wk_shape shape[WK_FLIGHT] = {{0}};
   wk_stream s[WK_FLIGHT];
   for (int i = 0; i < k; i++) {
     shape[i] = wk_shape_of(job, block + (uint64_t)i);
@@ -232,6 +240,19 @@ static void decode_blocks(const call *c, uint64_t block, int k, int vector, int 
   }
 }
 
+/* How many blocks from one on go side by side, which hides each other's latencies: those as wide and high as it, or the last two. */
+static int in_flight(const call *c, uint64_t block, uint64_t blocks) {
+  const wcodec_job *job = c->job;
+  const int most = job->lanes != WK_WIDE || !c->kernels->decode ? 1 : job->context == WCODEC_CLASSES ? 2 : c->kernels->flight;
+  const wk_shape a = wk_shape_of(job, block);
+  int k = 1;
+  for (; k < most && block + (uint64_t)k < blocks; k++) {
+    const wk_shape b = wk_shape_of(job, block + (uint64_t)k);
+    if (a.rows != b.rows || (a.cols != b.cols && !(job->block && k == 1))) break;
+  }
+  return k;
+}
+
 static int decode(const call *c) {
   const wcodec_job *job = c->job;
   const int vector = job->lanes == WK_WIDE && c->kernels->decode;
@@ -239,16 +260,8 @@ static int decode(const call *c) {
   int rules = 0;
   if (blocks && job->context == WCODEC_NONE && c->model.lut[0] == 0) return WCODEC_E7; /* table 0 is not used */
   for (uint64_t block = 0; block < blocks;) {
-    int k = 1, found[WK_FLIGHT] = {0};
-    if (vector && block + 1 < blocks) { /* blocks in flight hide each other's latencies */
-      wk_shape a = wk_shape_of(job, block), b = wk_shape_of(job, block + 1);
-      k += a.rows == b.rows && (job->block || a.cols == b.cols);
-      if (c->kernels->flight == 4 && k == 2 && job->context != WCODEC_CLASSES && block + 3 < blocks) {
-        const wk_shape last = wk_shape_of(job, block + 3);
-        /* Tiles in a row, the last one as wide as the others. */
-        if (job->block || (last.rows == a.rows && last.cols == a.cols && wk_shape_of(job, block + 2).cols == a.cols)) k = 4;
-      }
-    }
+    const int k = in_flight(c, block, blocks);
+    int found[WK_FLIGHT] = {0};
     decode_blocks(c, block, k, vector, found);
     for (int i = 0; i < k; i++) {
       if (found[i] && vector) decode_blocks(c, block + (uint64_t)i, 1, 0, &found[i]);
@@ -327,9 +340,8 @@ int wcodec_trellis_decode(const wcodec_job *job, const uint32_t *lut, const uint
   if (symbols) {
     wk_open_alphabet(&alphabet, symbols, job);
     c.alphabet = &alphabet;
-  } else if (job->count >= WK_MANY) {
-    wk_open_entries(&its, lut, (uint64_t)job->tables << job->precision);
   }
+  if (job->count >= WK_MANY) wk_open_tokens(&its, c.alphabet, job, lut, (uint64_t)job->tables << job->precision);
   const int rules = decode_to(&c, wk_float_size(its.kind), out);
   wk_restore_mode(mode);
   return rules;

@@ -32,49 +32,66 @@ static void fetch_raw(const wk_alphabet *a, uint64_t at, uint64_t n) {
   for (uintptr_t p = from / WK_LINE * WK_LINE; p < to; p += WK_LINE) __builtin_prefetch((const void *)p);
 }
 
-typedef uint8_t sixteen __attribute__((vector_size(16)));
-
-/* Mark the escapes of a line of tokens by bytes of ones. Returns 0 when there are none. */
-WK_INLINE uint64_t find_escapes(const uint8_t *tokens, uint8_t escape, uint64_t *marks) {
-  sixteen its[4];
-  uint64_t any = 0;
-  memcpy(its, tokens, WK_LINE);
-  for (int k = 0; k < 4; k++) its[k] = (sixteen)((its[k] & 0xFE) == escape);
-  memcpy(marks, its, WK_LINE);
-  its[0] = (its[0] | its[1]) | (its[2] | its[3]);
-  for (int k = 0; k < 2; k++) any |= ((const uint64_t *)its)[k];
-  return any;
-}
-
-/* Put the escaped values of n symbols in their places. They are rare: a line of tokens without one is left at once. */
-static void put_escaped(const wk_alphabet *a, wk_stream *s, const uint8_t *tokens, uint64_t n, wk_u16 *out) {
-  const uint32_t shift = a->wire->bits + 1, below = (1u << shift) - 1;
-  for (uint64_t i = 0; i < n; i += WK_LINE) {
-    uint8_t last[WK_LINE] = {0};
-    uint64_t marks[WK_LINE / 8];
-    const int whole = n - i >= WK_LINE;
-    if (!whole) memcpy(last, tokens + i, n - i);
-    if (!find_escapes(whole ? tokens + i : last, (uint8_t)a->wire->escape, marks)) continue;
-    for (int k = 0; k < WK_LINE / 8; k++)
-      for (uint32_t bit; marks[k]; marks[k] &= ~(0xFFull << bit)) {
-        bit = (uint32_t)__builtin_ctzll(marks[k]);
-        const uint64_t at = i + 8 * (uint64_t)k + bit / 8;
-        if (at >= n) break;
-        uint32_t value = 0;
-        if (s->escaped < s->escaped_end) value = *s->escaped++;
-        else s->bad |= WCODEC_RANS3;
-        out[at] = (uint16_t)((value << shift | (out[at] & below)) & a->cut);
-      }
-  }
-}
-
-void wk_widen(const wk_alphabet *a, wk_stream *s, uint64_t at, const uint8_t *tokens, uint64_t rows, uint64_t n, wk_u16 *out) {
+/* Symbols of a piece's tokens, escaped ones aside. */
+static void widen(const wk_alphabet *a, uint64_t at, const wk_piece *p, wk_u16 *out) {
   const wk_kernels *kernels = wk_current();
   _Alignas(WK_LINE) uint8_t room[2 * (WK_TURN + 8)];
-  if (!a->raw_bytes) kernels->symbols(a, tokens, NULL, 0, rows * n, out);
-  for (uint64_t r = 0; a->raw_bytes && r < rows; r++, at += a->cols) {
-    kernels->symbols(a, tokens + r * n, raw_bits(a, at, n, room), a->raw_bytes, n, out + r * n);
-    fetch_raw(a, at + rows * a->cols, n);
+  if (!a->raw_bytes) kernels->symbols(a, p->symbols, NULL, 0, p->rows * p->n, out);
+  for (uint64_t r = 0; a->raw_bytes && r < p->rows; r++, at += a->cols) {
+    kernels->symbols(a, p->symbols + r * p->n, raw_bits(a, at, p->n, room), a->raw_bytes, p->n, out + r * p->n);
+    fetch_raw(a, at + p->rows * a->cols, p->n);
   }
-  if (a->wire->escape < 256) put_escaped(a, s, tokens, rows * n, out);
+}
+
+/* Do so by join_lattice, unless the piece is not for it: rows begin within bytes of raw bits, or steps change within one. */
+static int join(const wk_lattice *l, const wk_alphabet *a, uint64_t at, uint64_t row, uint64_t column, const wk_piece *p) {
+  wk_raw raw = {.data = p->symbols};
+  if (!l->joins || p->n % WK_LINE || (p->rows == 1 && column + p->n > l->cols && (l->each || l->columns))) return 0;
+  if (a && a->wire->bits) {
+    raw = (wk_raw){(const uint8_t *)a->wire->raw, a->cols, a->wire->bits, a->packed};
+    if (raw.packed && (at % 8 || (p->rows > 1 && a->cols % 8))) return 0;
+    raw.data += raw.packed ? at / 8 * raw.bits : at;
+    raw.stride = raw.packed ? a->cols / 8 * raw.bits : a->cols;
+    for (uint64_t r = 0; r < p->rows; r++) fetch_raw(a, at + (r + p->rows) * a->cols, p->n);
+  }
+  wk_current()->join_lattice(l, p, &raw, l->rows + (l->each ? row : 0), l->columns ? l->columns + column : NULL);
+  return 1;
+}
+
+/* Put the values of escaped tokens in their places. They are rare. */
+static void put_escaped(const wk_lattice *l, const wk_alphabet *a, wk_stream *s, uint64_t at, uint64_t row, uint64_t column,
+                        const wk_piece *p) {
+  for (uint64_t i = 0; i < p->rows * p->n; i++) {
+    const uint8_t token = p->symbols[i];
+    if ((token & 0xFE) != a->wire->escape) continue;
+    const uint64_t r = i / p->n, c = i % p->n;
+    uint8_t room[2 * 8];
+    wk_u16 symbol;
+    uint32_t value = 0;
+    const uint8_t *raw = a->raw_bytes ? raw_bits(a, at + r * a->cols + c, 1, room) : NULL;
+    wk_symbols_scalar(a, &token, raw, a->raw_bytes, 1, &symbol);
+    if (s->escaped < s->escaped_end) value = *s->escaped++;
+    else s->bad |= WCODEC_RANS3;
+    symbol = (uint16_t)((value << (a->wire->bits + 1) | (symbol & (a->factor - 1u))) & a->cut);
+    const wk_piece one = {(const uint8_t *)&symbol, p->z0 + i, 2, 1, 1, 0, 0, p->out + r * p->stride + c * wk_float_size(l->kind)};
+    wk_dequantise(l, row + r + (column + c) / l->cols, (column + c) % l->cols, &one);
+  }
+}
+
+void wk_dequantise_tokens(const wk_lattice *l, const wk_alphabet *a, wk_stream *s, uint64_t at, uint64_t row, uint64_t column,
+                          const wk_piece *p) {
+  const wk_kernels *kernels = wk_current();
+  if (l->book.count) {
+    kernels->look_up_lattice(&l->book, p);
+  } else if (!join(l, a, at, row, column, p)) {
+    wk_u16 wide[WK_TURN];
+    wk_piece symbols = *p;
+    if (a) {
+      widen(a, at, p, wide);
+      symbols.symbols = (const uint8_t *)wide, symbols.bytes = 2;
+    }
+    wk_dequantise(l, row, column, &symbols);
+  }
+  if (a && a->wire->escape < 256 && kernels->escapes(p->symbols, p->rows * p->n, (uint8_t)a->wire->escape))
+    put_escaped(l, a, s, at, row, column, p);
 }

@@ -12,7 +12,17 @@ WK_INLINE void symbols_run(const wk_alphabet *a, const uint8_t *tokens, const vo
   }
 }
 
+WK_INLINE int escapes_run(const uint8_t *tokens, uint64_t n, uint8_t escape) {
+  uint8_t least = 1;
+  for (uint64_t i = 0; i < n; i++) {
+    const uint8_t off = (tokens[i] & 0xFE) ^ escape;
+    least = off < least ? off : least;
+  }
+  return !least;
+}
+
 #define WK_SYMBOLS_OF(isa)                                                                                              \
+  int wk_escapes_##isa(const uint8_t *tokens, uint64_t n, uint8_t escape) { return escapes_run(tokens, n, escape); }     \
   void wk_symbols_##isa(const wk_alphabet *a, const uint8_t *tokens, const void *raw, uint32_t raw_bytes, uint64_t n,   \
                         wk_u16 *out) {                                                                                  \
     if (raw_bytes == 2) symbols_run(a, tokens, raw, 2, n, out);                                                         \
