@@ -280,6 +280,17 @@ def test_one_slope_is_reverse_water_filling():
     assert allocate({"a": gaussian(1000, 1.0)}, 1e9, 0.0)[0]["a"].position is None  # all fits losslessly
 
 
+def test_bytes_really_used_correct_a_curve():
+    curve = Curve(lambda p: (100.0 * 2**p, 4.0**-p), 0.0, 8.0, lambda p: p)
+    curve.learn(2.0, 440.0)
+    assert curve.rung(2.0).size == pytest.approx(440) and curve.rung(4.0).size == pytest.approx(1760)
+    curve.learn(3.0, 800.0)
+    assert curve.rung(2.0).size == pytest.approx(440) and curve.rung(3.0).size == pytest.approx(800)
+    assert 1.04 < curve.rung(2.5).size / (100 * 2**2.5) < 1.06
+    curve.end(0.0)
+    assert Options([curve], 1000).at(0.0).position is None
+
+
 def test_a_target_below_the_coarsest_rung_is_none():
     curve = Curve(lambda p: (100 + 10 * p, 4.0**-p), 0.0, 8.0, lambda p: p)
     assert allocate({"a": Options([curve], 1000)}, 50.0, 0.0) is None

@@ -146,6 +146,25 @@ def test_bounded(llama, tmp_path):
     assert {frozenset(its) for its in there if any("layers" in name for name in its)} == {frozenset(parts[2])}
 
 
+def test_gradients(llama, tmp_path):
+    """What errors cost the outputs of a block is known inside it alone, and divides the bytes of its matrices."""
+    from wcodec.calibrating import walk_folder
+
+    names = list(load_file(llama / "model.safetensors"))
+    with walk_folder(llama, text=llama / "text.txt", scratch=tmp_path) as walk:
+        known = [{name for name in names if walk.cost(name)} for _ in walk.parts(names)]
+        assert walk.cost(names[0]) is None
+    assert [len(its) for its in known] == [0, 7, 7, 7, 0] and not known[1] & known[2]
+    sizes = []
+    for gradients in (False, True):
+        with walk_folder(llama, text=llama / "text.txt", scratch=tmp_path, gradients=gradients) as walk:
+            report = wcodec.encode(llama, tmp_path / str(gradients), bpw=6, effort="fast", calibration=walk)
+        assert 5.6 < report.bpw <= 6
+        sizes.append({row.name: row.size for row in report.tensors if not row.lossless})
+    ratios = [sizes[1][name] / sizes[0][name] for name in sizes[0] if "layers.1" in name]
+    assert min(ratios) < 0.95 and max(ratios) > 1.05
+
+
 def test_command(llama, tmp_path, capsys):
     """Shards that cut through blocks keep to a target together, in the order of the source."""
     tensors = load_file(llama / "model.safetensors")

@@ -20,13 +20,14 @@ from wcodec.evaluation import load_tensor
 RESULTS = Path(__file__).parent / "results" / "sequential.md"
 
 
-def walk(study: Study, sequential: bool = True, finetune: bool = False) -> Walk:
+def walk(study: Study, sequential: bool = True, gradients: bool = True, finetune: bool = False) -> Walk:
     """A walk along the model, by the study's texts."""
     with hollow():
         model: Any = BertModel(study.model.config, add_pooling_layer=False)
     with Checkpoint(study.source) as checkpoint:
         weights = {name: load_tensor(checkpoint, name) for name in checkpoint.names}
-    return Walk(model, study.calibration, weights.__getitem__, weights, scratch=study.folder, sequential=sequential, finetune=finetune)
+    options = {"sequential": sequential, "gradients": gradients, "finetune": finetune}
+    return Walk(model, study.calibration, weights.__getitem__, weights, scratch=study.folder, **options)
 
 
 def main() -> None:
@@ -43,10 +44,10 @@ def main() -> None:
             f"{options.effort}; all bytes of files of the 36 matrices count.", "",
             "| bits asked | file, bits | calibration | 1 − cosine | seconds |", "|---|---|---|---|---|",
         ]  # fmt: skip
-        statistics = study.statistics("inputs")
+        statistics = study.statistics("inputs", gradients=False)
         for bits in options.bits:
-            for name in ("of the whole model", "a walk, original blocks", "a walk, encoded blocks"):
-                its = statistics if "whole" in name else walk(study, "encoded" in name)
+            for name in ("of the whole model", "a walk, original blocks", "a walk, encoded blocks", "a walk, encoded blocks, gradients"):
+                its = statistics if "whole" in name else walk(study, "encoded" in name, "gradients" in name)
                 size, gap, seconds = study.measure(bits, calibration=its, effort=options.effort)
                 lines.append(f"| {bits:g} | {size:.3f} | {name} | {gap:.4f} | {seconds:.0f} |")
                 print(lines[-1], flush=True)
