@@ -84,7 +84,7 @@ def without_padding(rows: int, cols: int, importance: F32 | None = None) -> F32 
 
     Paths that must lead back to zero after a few rows have hardly a choice before.
     """
-    if importance is None and (rows >= TALL or rows % CHUNK == 0):
+    if importance is None and (rows >= TALL or rows % CHUNK == 0 or not cols):
         return None
     return with_padding(np.ones(rows * cols, np.float32) if importance is None else importance, rows, cols)
 

@@ -99,7 +99,7 @@ def settings(x: F32, spec: Spec, options: Mapping[str, Any]) -> Settings:
     of_rows = code(np.sqrt(energy / max(1, cols)) / (size or 1)) if scope == "rows" else None
     of_columns = code(np.sqrt(energies(matrix.T) / max(1, rows)) / (size or 1)) if scope == "columns" else None
     weights = None
-    if (importance := options.get("importance")) is not None:
+    if x.size and (importance := options.get("importance")) is not None:
         mean = float(importance.mean(dtype=np.float64))
         weights = (importance / mean).astype(np.float32) if mean > 0 else None
     layout = choose_layout(rows, cols, v, options.get("tile"))
