@@ -3,8 +3,8 @@
 Whole files count; of NNCodec the whole bitstream, of GGUF the blocks alone. Matrices are Gaussian, or those of a model's layers, each row
 divided by its root mean square.
 
-    python tools/study_nwc.py rates FILE.safetensors …    # prints rows for tools/results/nwc.md; 10 minutes
-    python tools/study_nwc.py rates --nncodec-python PYTHON --ggml libggmlq.so FILE.safetensors …    # as for plot_rd.py; 20 minutes
+    python tools/study_nwc.py rates Gaussian FILE.safetensors …    # prints rows for tools/results/nwc.md; 10 minutes
+    python tools/study_nwc.py rates --nncodec-python PYTHON --ggml libggmlq.so Gaussian FILE.safetensors …  # as for plot_rd.py; 20 minutes
     python tools/study_nwc.py coder                       # what coding and side information cost, 4096²
     python tools/study_nwc.py task                        # MiniLM-L6; half an hour, most of it calibration without --stats
 """
@@ -31,12 +31,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import wcodec
-from wcodec import nets
+from wcodec import nets, sections
 from wcodec.backends import get_backend
 from wcodec.codecs import CODECS, Env, decode_all
 from wcodec.codecs.base import stored_size
+from wcodec.coding.net import CHUNK
 from wcodec.coding.trellis import factors
-from wcodec.train import measure, pieces
+from wcodec.train import measure, nwc, pieces
 from wcodec.types import Spec
 
 F64 = npt.NDArray[np.float64]
@@ -53,6 +54,7 @@ METHODS = {
 }
 """Methods, and their steps at equal rates."""
 CALIBRATED = ("`trellis`", "`fast`", "`fast` + trellis")
+GAUSSIAN = "Gaussian"
 STEPS = (0.75, 0.5, 0.25, 0.125, 0.0625)
 """In root mean squares: about 2.5, 3, 4, 5 and 6 bits without a trellis."""
 WORKER = Path(__file__).parent / "benchmarks" / "nncodec_worker.py"
@@ -61,8 +63,6 @@ QPS = (-2, -4, -8, -12, -16)
 BLOCKS = ("Q3_K", "Q4_K", "Q5_K", "Q6_K")
 SAMPLE = 1 << 12
 """Pieces of a tensor that ideal quantisers are measured with, at most."""
-LEARNED = (0.52, 0.3, 0.09, 0.06)
-"""Steps near those that the levels of a ``paper`` net are trained for: √(6 / (λ ln 2)), λ = 128 / c."""
 
 
 def gaussian() -> dict[str, Tensor]:
@@ -96,30 +96,29 @@ def ideal(weights: Mapping[str, Tensor]) -> tuple[F64, F64]:
     return rates, np.min(found, axis=0)
 
 
-def rates(sources: Sequence[Path], peers: Peers) -> Iterator[str]:
+def rates(sources: Sequence[str], peers: Peers) -> Iterator[str]:
     """Yield a table row per source, method and step."""
     yield "| weights | method | step | bits | NMSE | above ideal scalar | above R(D) |"
     yield "|---|---|---|---|---|---|---|"
-    for source in (None, *sources):
-        weights = gaussian() if source is None else layers(source)
-        name = "Gaussian" if source is None else source.name.split(".")[0]
+    for source in sources:
+        weights = gaussian() if source == GAUSSIAN else layers(Path(source))
+        name = Path(source).name.split(".")[0]
         count, reference = sum(its.numel() for its in weights.values()), ideal(weights)
         for method, setting, size, errors in itertools.chain(
-            files(weights, peers.paper), peers.nncodec_rows(weights), peers.gguf_rows(weights)
+            files(weights) if peers.ours else (), peers.paper_rows(weights), peers.nncodec_rows(weights), peers.gguf_rows(weights)
         ):
             bits, error = 8 * size / count, errors / count
             gap = bits + 0.5 * log2(error)
             yield f"| {name} | {method} | {setting} | {bits:.3f} | {error:.3e} | {gap - np.interp(bits, *reference):+.4f} | {gap:+.4f} |"
 
 
-def files(weights: Mapping[str, Tensor], paper: Path | None) -> Iterator[Row]:
-    """Yield what files of ours come to. paper: a net."""
-    learned = {} if paper is None else {f"`{paper.stem}`": (f"nwc:states=0,always=true,net={paper}", 1.0)}
+def files(weights: Mapping[str, Tensor]) -> Iterator[Row]:
+    """Yield what files of ours come to."""
     with tempfile.TemporaryDirectory() as folder:
         plain, target = Path(folder) / "m.safetensors", Path(folder) / "m.wcodec"
         save_file(dict(weights), plain)
-        for method, (recipe, share) in (METHODS | learned).items():
-            for step in LEARNED if method in learned else STEPS:
+        for method, (recipe, share) in METHODS.items():
+            for step in STEPS:
                 join = "," if ":" in recipe else ":"
                 size = wcodec.encode(plain, target, recipe=f"{recipe}{join}relative={step * share}", force=True, readback=False).size
                 with wcodec.safe_open(target, "pt") as opened:
@@ -129,11 +128,35 @@ def files(weights: Mapping[str, Tensor], paper: Path | None) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Peers:
-    """What else is measured. nncodec: an interpreter that has it. ggml: its library. paper: a net of that profile."""
+    """What is measured. ours: the recipes. nncodec: an interpreter that has it. ggml: its library. paper: the checkpoint of such a net."""
 
+    ours: bool
     nncodec: Path | None
     ggml: Path | None
     paper: Path | None
+
+    def paper_rows(self, weights: Mapping[str, Tensor]) -> Iterator[Row]:
+        """Yield a row per importance level, all columns at that one; without the bytes of the net."""
+        if self.paper is None:
+            return
+        model = nwc.Run.resume(self.paper).model
+        net = model.net.export()
+        for level, its in enumerate(model.profile.levels):
+            with tempfile.TemporaryDirectory() as folder:
+                target = Path(folder) / "m.wcodec"
+                with wcodec.Writer(target) as file:
+                    shared = sections.share(sections.encoded("raw", net.data))
+                    for name, x in weights.items():
+                        rows, cols = x.shape[0], x.numel() // x.shape[0]
+                        u = torch.zeros(cols, -(-rows // CHUNK) * CHUNK)
+                        u[:, :rows] = x.reshape(rows, cols).T / its.step
+                        with torch.no_grad():
+                            k = torch.cat([model.latents(part, torch.full((len(part),), level)) for part in u.split(64)])
+                        latents, zero = k.T.numpy().astype(np.int64), max(0, -int(k.min()))
+                        file.add(name, sections.nwc(latents + zero, shared, its.step / 2**net.shift, shape=x.shape, zero=zero, level=level))
+                with wcodec.safe_open(target, "pt") as opened:
+                    errors = sum(float((opened.get_tensor(key).double() - w).square().sum()) for key, w in weights.items())
+                yield f"`{self.paper.stem}`", f"level {level}", target.stat().st_size - net.data.size, errors
 
     def nncodec_rows(self, weights: Mapping[str, Tensor]) -> Iterator[Row]:
         for dependent in (0, 1) if self.nncodec is not None else ():
@@ -199,15 +222,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     of_rates = parts.add_parser("rates")
-    of_rates.add_argument("files", type=Path, nargs="*")
-    of_rates.add_argument("--paper", type=Path, help="a net of that profile")
+    of_rates.add_argument("sources", nargs="+", help=f"safetensors files, or {GAUSSIAN}")
+    of_rates.add_argument("--paper", type=Path, help="a checkpoint (NAME.pt) of that profile")
+    of_rates.add_argument("--no-recipes", action="store_true", help="leave the recipes out")
     of_rates.add_argument("--nncodec-python", type=Path, help="an interpreter that has nncodec==2.1.3")
     of_rates.add_argument("--ggml", type=Path, help="ggml's quantisers, see benchmarks/ggml.py")
     parts.add_parser("coder")
     parts.add_parser("task").add_argument("--stats", type=Path, help="statistics of the model")
     options = parser.parse_args()
     parts_of = {
-        "rates": lambda: rates(options.files, Peers(options.nncodec_python, options.ggml, options.paper)),
+        "rates": lambda: rates(options.sources, Peers(not options.no_recipes, options.nncodec_python, options.ggml, options.paper)),
         "coder": coder,
         "task": lambda: task(options.stats),
     }

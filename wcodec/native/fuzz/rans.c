@@ -38,7 +38,7 @@ static void make_job(test *t) {
   static const uint32_t lanes[] = {1, 4, 32, 32, 32};
   memset(t, 0, sizeof *t);
   wcodec_job *job = &t->job;
-  const uint32_t cols = 1 + below(600), rows = below(24);
+  const uint32_t cols = 1 + below(600), rows = below(below(4) ? 24 : 150); /* sometimes enough to look at all of the tables */
   job->count = (uint64_t)cols * rows;
   job->cols = cols;
   job->lanes = lanes[below(5)];
@@ -213,7 +213,7 @@ static int symbols_slowly(const test *t, const wcodec_symbols *s, const uint8_t 
 /* Decode, join with raw bits and escapes, and dequantise in one pass, with every instruction set. rules: those of decoding. */
 static void symbols_all(test *t, int rules) {
   const wcodec_job *job = &t->job;
-  const uint32_t bits = below(17), raw_bytes = below(2) ? 0 : bits > 8 ? 2 : bits ? 1 : 0, escape = below(3) ? t->tokens[0] & 254 : 256;
+  const uint32_t bits = below(below(2) ? 6 : 17), raw_bytes = below(2) ? 0 : bits > 8 ? 2 : bits ? 1 : 0, escape = below(3) ? t->tokens[0] & 254 : 256;
   const uint64_t size = raw_bytes ? job->count * raw_bytes : (job->count * bits + 7) / 8;
   uint32_t *first = get((t->blocks + 1) * 4);
   uint8_t *raw = get(size), *symbols = get(2 * job->count), *tokens = get(job->count);
@@ -226,9 +226,14 @@ static void symbols_all(test *t, int rules) {
   for (uint64_t b = 0; b < t->blocks; b++) first[b + 1] += first[b];
   uint32_t *outliers = get(4ull * first[t->blocks]);
   fill(outliers, 4ull * first[t->blocks]);
-  const float step = 0.5f;
+  const uint64_t rows = (job->start % job->cols + job->count + job->cols - 1) / job->cols;
+  const uint32_t each = below(2), kind = below(3) == 0 ? WCODEC_F32 : below(2) ? WCODEC_BF16 : WCODEC_F16;
+  float *steps = get((each ? rows : 1) * 4), *columns = get(job->cols * 4);
+  const float scale = below(2) ? 1.0f : below(2) ? 0x1p-70f : 0x1p-130f;
+  for (uint64_t i = 0; i < (each ? rows : 1); i++) steps[i] = (float)(1 + below(1000)) * scale;
+  for (uint64_t i = 0; i < job->cols; i++) columns[i] = (float)(1 + below(1000)) * 1e-3f;
   const wcodec_symbols its = {raw, outliers, first, 1 + below(2), bits, raw_bytes, (uint32_t)any() >> below(32), below(2), escape};
-  const wcodec_lattice lattice = {&step, NULL, NULL, 0, 0, 2 * below(1 << 15), below(2) ? WCODEC_F32 : WCODEC_BF16};
+  const wcodec_lattice lattice = {steps, below(2) ? columns : NULL, NULL, 0, each, 2 * below(1 << 15), kind};
   const uint32_t bytes = lattice.kind == WCODEC_F32 ? 4 : 2;
   const int broken = symbols_slowly(t, &its, tokens, symbols);
   wcodec_trellis_dequantise(job, symbols, its.bytes, scratch, &lattice, expected);
@@ -238,7 +243,7 @@ static void symbols_all(test *t, int rules) {
     check(rules ? (found & rules) == rules : found == broken, "rules of symbols");
     check(found || wcodec_same(out, expected, job->count * bytes), "joined and dequantised");
   }
-  free(first), free(raw), free(symbols), free(tokens), free(out), free(expected), free(scratch), free(outliers);
+  free(first), free(raw), free(symbols), free(tokens), free(out), free(expected), free(scratch), free(outliers), free(steps), free(columns);
 }
 
 /* Decode with every instruction set. sound: all must give the tokens. */
