@@ -125,8 +125,8 @@ class Encoding:
             digest = blake3.blake3(data.view(np.uint8).data, max_threads=env.parallel).digest()
             x = data if env.near is None else self._there(index, data)
             coded = _Coded(index, spec, digest, x, stack)
-            place, tuned = self._before + index, self.tuned.get(name, data)
-            if not np.array_equal(tuned, data):
+            place, tuned = self._before + index, self.tuned.get(name)
+            if tuned is not None and not np.array_equal(tuned, data):
                 coded.tuned, coded.section = True, lossless(tuned, spec, env.host)
                 coded.outcome = judge(coded.section, spec, data, digest, env.host)
             else:
