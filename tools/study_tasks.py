@@ -26,8 +26,9 @@ from benchmarks.ggml import Ggml
 from minilm import tokenise
 from models import CACHE
 from safetensors.torch import load_file
-from study_calibration import LONGEST, Study, embedding
+from study_calibration import LONGEST, Study, embedding, importance
 from study_minilm import MATRICES
+from study_whisper import MATRICES as PROJECTIONS
 
 import wcodec
 from wcodec.api.files import matches
@@ -90,7 +91,7 @@ class Retrieval:
 class Transcripts:
     """Whisper base."""
 
-    name, matrices = "Whisper base", ("*.layers.*_proj.weight", "*.layers.*.fc?.weight")
+    name, matrices = "Whisper base", PROJECTIONS
 
     def __init__(self, _: Path) -> None:
         self.source = whisper.checkpoint()
@@ -131,11 +132,8 @@ class Bench:
         """Return the same of blocks of GGUF; the importance matrix is the diagonal of the statistics."""
         changed, size = {}, 0
         for name, its in self.matrices.items():
-            matrix = its.float().numpy()
-            fitting = ggml.fitting(kind, matrix.shape[1])
-            blocks, out = ggml.quantise(matrix, fitting, statistics[name].reshape(matrix.shape)[0]), np.empty_like(matrix)
-            ggml.dequantise(blocks, fitting, out)
-            changed[name], size = torch.from_numpy(out), size + blocks.size
+            out, used = ggml.approximate(its.float().numpy(), kind, importance(statistics, name))
+            changed[name], size = torch.from_numpy(out), size + used
         return 8 * size / sum(its.numel() for its in changed.values()), changed
 
     def row(self, how: str, calibration: str, found: tuple[float, dict[str, torch.Tensor]], seconds: float) -> str:
