@@ -1,7 +1,8 @@
 """Trains a net for the codec nwc and measures it: float training, then integer arithmetic in the loop, export, rate and distortion.
 
 Written below --out: NAME.bin (the integer net, spec/net.md), NAME.json (the profile, data with digests, seeds, digest of the net), NAME.md
-(rates and errors) and NAME.pt (the checkpoint: --resume goes on with it, with the same files, and ends as if nothing had interrupted it).
+(rates and errors) and NAME.pt (the checkpoint: --resume goes on with it, with the same files, and ends as if nothing had interrupted it;
+with --steps, a run goes on to more than it was begun for, at the rate that it would have there).
 --minutes is turned into a number of steps by timing the first ones; --steps repeats a run exactly, on as many threads of the same machine.
 Levels of ``fast`` at which the net adds to the error of held-out weights are made to add nothing. Needs torch.
 
@@ -58,7 +59,8 @@ def arguments() -> argparse.Namespace:
 def begin(options: argparse.Namespace, real: Tensor) -> nwc.Run:
     """Resume a run or start one, as long as asked for."""
     if options.resume:
-        return nwc.Run.resume(options.resume, options.device)
+        run = nwc.Run.resume(options.resume, options.device)
+        return replace(run, steps=max(run.step, options.steps or run.steps))
     profile = nwc.PROFILES[options.profile]
     profile = replace(profile, width=options.width or profile.width)
 
