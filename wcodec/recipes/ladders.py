@@ -13,7 +13,7 @@ import numpy as np
 from wcodec.codecs import Env
 from wcodec.codecs.base import decode_all, stored_size
 from wcodec.codecs.codebook import LARGEST
-from wcodec.codecs.factors.factoring import F32, balanced_svd
+from wcodec.codecs.factors.factoring import F32, balanced_svd, thin
 from wcodec.codecs.factors.lowrank import encode_factor
 from wcodec.codecs.floats.curvature import Curvature
 from wcodec.codecs.floats.trellis_feedback import whitened_elements
@@ -214,7 +214,7 @@ class Ranks(Ladder):
     def __init__(self, x: UInts, spec: Spec, env: Env, config: Mapping[str, Any], room: int) -> None:
         rows, cols = matrix_shape(spec)
         self._env, self._spec, self._sides = env, spec, {side: config.get(side) or {"codec": "trellis"} for side in ("left", "right")}
-        values = approximable(x, spec, "lowrank").reshape(rows, cols)
+        values = _matrix(x, spec)
         left, right = balanced_svd(values, min(rows, cols))
         self._roots = np.linalg.norm(right.astype(np.float64), axis=1)
         self._scale = self._roots[0] * ((rows + cols) / (2 * rows * cols)) ** 0.5
@@ -319,6 +319,8 @@ def ladders(method: Method, name: str, x: UInts, spec: Spec, env: Env, sample: S
         return ()
     if curvature_of(importance, name) is not None:  # errors of codecs that do not weigh them so cannot be compared
         configs = [config for config in configs if feeds_back(config["codec"])] or configs
+    if isinstance(method, Auto):  # whose other codecs are tried in far less time than an SVD takes
+        configs = [config for config in configs if config["codec"] != "lowrank" or thin(_matrix(x, spec))]
     found = [_ladder(config, name, x, spec, sample, importance, env) for config in configs]
     return [its for its in found if its.high > its.low]
 
@@ -338,6 +340,10 @@ def _configs(method: Method) -> list[Mapping[str, Any]]:
         codec = method.config["codec"]
         return [method.config] if codec in KNOBS and not KNOBS[codec] & method.config.keys() else []
     return []
+
+
+def _matrix(x: UInts, spec: Spec) -> F32:
+    return approximable(x, spec, "lowrank").reshape(matrix_shape(spec))
 
 
 def _ladder(config: Mapping[str, Any], name: str, x: UInts, spec: Spec, sample: Sample, importance: Importance | None, env: Env) -> Ladder:

