@@ -20,6 +20,7 @@ from wcodec.api.trees import stored_bytes, tree
 from wcodec.api.work import make_env, pieces, thread_count
 from wcodec.codecs import check, decode, decode_all
 from wcodec.codecs.base import exact, find
+from wcodec.coding.memory import ALONE, LINE, aligned
 from wcodec.container.reader import ContainerReader
 from wcodec.container.records import Alias, TensorRecord
 from wcodec.errors import Corrupt, WcodecError
@@ -68,23 +69,12 @@ class TensorInfo:
     alias: str | None
 
 
-ALONE = 1 << 22
-"""Bytes from which numpy asks the kernel for huge pages, so that an array is best allocated alone."""
 ARENA = 1 << 25
 """Bytes that smaller arrays share at most: small pages would cost more to touch than to decode, one array kept keeps no more alive."""
 
 
 LAUNCHED = 1 << 26
 """Storage elements that a device is given to decode at once, about, while the next ones are read."""
-LINE = 64
-"""Bytes of a cache line: kernels write whole ones past the caches."""
-
-
-def aligned(size: int) -> U8:
-    """Allocate bytes that begin where a cache line does."""
-    room: U8 = np.empty(size + LINE, np.uint8)
-    start = -room.ctypes.data % LINE
-    return room[start : start + size]
 
 
 def allocate(specs: Mapping[str, Spec]) -> dict[str, UInts]:
@@ -103,8 +93,8 @@ def allocate(specs: Mapping[str, Spec]) -> dict[str, UInts]:
     return found
 
 
-SMALL = 1 << 28
-"""Bytes of a file up to which one read of everything, held while tensors are decoded, beats a read per stream."""
+SMALL = 1 << 24
+"""Bytes of a file up to which one read of everything, held while tensors are decoded, beats a read per stream into memory used again."""
 
 
 def read_small(path: Any) -> Any:
@@ -112,9 +102,10 @@ def read_small(path: Any) -> Any:
     if not isinstance(path, str | Path):
         return path
     with Path(path).open("rb", buffering=0) as file:
-        data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
-        if data.size > SMALL:
+        size = os.fstat(file.fileno()).st_size
+        if size > SMALL:
             return path
+        data = aligned(size)
         at = 0
         while at < data.size and (got := file.readinto(data[at:].data)):
             at += got
