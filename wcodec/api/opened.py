@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -182,9 +182,10 @@ class Opened:
         known = self._checked.get(name)
         if known is not None:
             return known
+        found = self._raw(name)
         with inside(self.path):
-            self._raw(name)
-            found = self.reader.target(name)
+            if isinstance(found, Alias):
+                found = cast(TensorRecord, self.reader.record(found.index))
             with inside(name):
                 check(found.section, found.spec, self.env)
                 if exact(found.section, self.env) == found.tolerant:
