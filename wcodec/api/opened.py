@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from wcodec.api.crew import Crew
+from wcodec.api.crew import Crew, Task
 from wcodec.api.slices import read_slice, read_slice_there
 from wcodec.api.trees import stored_bytes, tree
 from wcodec.api.work import make_env, pieces, thread_count
@@ -24,7 +25,7 @@ from wcodec.coding.memory import ALONE, LINE, aligned
 from wcodec.container.reader import ContainerReader
 from wcodec.container.records import Alias, TensorRecord
 from wcodec.errors import Corrupt, WcodecError
-from wcodec.types import U8, Limits, Spec, UInts
+from wcodec.types import Limits, Spec, UInts
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +230,20 @@ class Opened:
             if alias is None or alias.tied:
                 owner = first.setdefault(index, name)
                 tied |= {name: owner} if owner != name else {}
-        specs = {name: self.record(name).spec for name in names}
-        flat = self._allocate({name: specs[name] for name in names if name not in tied})
-        self.decode_into(flat)
+        specs: dict[str, Spec] = {}
+        flat: dict[str, UInts] = {}
+        with Crew(self._threads if self.env.near is None else 1) as crew:
+            begun: list[Task[None]] = []
+            for name in names:
+                spec = specs[name] = self.record(name).spec
+                if crew.threads > 1 and spec.size >= ALONE and name not in tied and name not in flat:
+                    flat |= allocate({name: spec})  # decoded while the records of others are read
+                    begun += map(crew.start, self._calls({name: flat[name]}))
+            rest = self._allocate({name: spec for name, spec in specs.items() if name not in tied and name not in flat})
+            self.decode_into(rest, crew)
+            for task in begun:
+                crew.result(task)
+        flat |= rest
         found = {name: self._framework.wrap(array, specs[name]) for name, array in flat.items()}
         return {name: found[tied.get(name, name)] for name in names if name in chosen}
 
@@ -267,21 +279,20 @@ class Opened:
             return allocate(specs)
         return {name: self.env.backend.empty(spec.count, spec.dtype.storage) for name, spec in specs.items()}
 
-    def decode_into(self, arrays: Mapping[str, UInts]) -> None:
+    def decode_into(self, arrays: Mapping[str, UInts], crew: Crew | None = None) -> None:
         """Decode tensors into flat arrays of storage elements, large ones in pieces, with all threads; on a device all together."""
         if self.env.near is not None:
             self._decode_there([(name, 0, len(out), out) for name, out in arrays.items()])
             return
-        tasks = [(name, *window) for name in arrays for window in self.windows(name)]
+        calls = self._calls(arrays)
+        with nullcontext(crew) if crew else Crew(min(self._threads, len(calls) or 1)) as workers:
+            workers.map(lambda call: call(), calls)
 
-        def run(task: tuple[str, int, int]) -> None:
-            name, start, stop = task
-            self.decode_window(name, start, stop, arrays[name][start:stop])
-
-        with Crew(min(self._threads, len(tasks) or 1)) as crew:
-            if crew.threads > 1:
-                tasks.sort(key=lambda task: task[1] - task[2])
-            crew.map(run, tasks)
+    def _calls(self, arrays: Mapping[str, UInts]) -> list[Callable[[], None]]:
+        """Return calls that decode into arrays, those for the largest windows first."""
+        windows = [(name, *window) for name in arrays for window in self.windows(name)]
+        windows.sort(key=lambda its: its[1] - its[2])
+        return [partial(self._decode, name, start, stop, arrays[name][start:stop]) for name, start, stop in windows]
 
     def decode_window(self, name: str, start: int, stop: int, out: UInts) -> None:
         """Decode storage elements start … stop − 1 of a tensor into out."""
