@@ -240,7 +240,7 @@ class Opened:
                     flat |= allocate({name: spec})  # decoded while the records of others are read
                     begun += map(crew.start, self._calls({name: flat[name]}))
             rest = self._allocate({name: spec for name, spec in specs.items() if name not in tied and name not in flat})
-            self.decode_into(rest, crew)
+            self.decode_into(rest, crew if begun else None)
             for task in begun:
                 crew.result(task)
         flat |= rest
@@ -289,9 +289,10 @@ class Opened:
             workers.map(lambda call: call(), calls)
 
     def _calls(self, arrays: Mapping[str, UInts]) -> list[Callable[[], None]]:
-        """Return calls that decode into arrays, those for the largest windows first."""
+        """Return calls that decode into arrays: in stored order, or for several threads those of the largest windows first."""
         windows = [(name, *window) for name in arrays for window in self.windows(name)]
-        windows.sort(key=lambda its: its[1] - its[2])
+        if self._threads > 1:
+            windows.sort(key=lambda its: its[1] - its[2])
         return [partial(self._decode, name, start, stop, arrays[name][start:stop]) for name, start, stop in windows]
 
     def decode_window(self, name: str, start: int, stop: int, out: UInts) -> None:
