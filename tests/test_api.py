@@ -23,7 +23,7 @@ from wcodec.api.slices import read_slice
 from wcodec.backends import Backend
 from wcodec.codecs import CODECS
 from wcodec.container.writer import ContainerWriter
-from wcodec.errors import BackendUnavailable, LimitExceeded, UnknownCodec
+from wcodec.errors import BackendUnavailable, Corrupt, LimitExceeded, UnknownCodec
 from wcodec.types import Limits, Section, Spec
 
 RNG = np.random.default_rng(0)
@@ -285,6 +285,31 @@ def test_unknown_codec_refuses_its_tensor_only(tmp_path):
             assert str(tmp_path / "m") in caught.value.at
     with pytest.raises(UnknownCodec):
         wcodec.verify(tmp_path / "m")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_large_tensors_begin_before_all_records_are_read(tmp_path, threads):
+    large, small = np.arange(5 << 20, dtype=np.uint32).astype(np.uint8), np.arange(5, dtype=np.uint8)
+
+    def write(last: Section) -> None:
+        with ContainerWriter(tmp_path / "m", force=True) as writer:
+            for name, x in (("large", large), ("small", small)):
+                spec = Spec.of("U8", x.size)
+                writer.add(name, spec, CODECS["raw"].encode(x, spec, make_env()), digest(x))
+            writer.add_alias("tied", 0, True)
+            writer.add("last", Spec.of("U8", 5), last, digest(small))
+
+    write(CODECS["raw"].encode(small, Spec.of("U8", 5), make_env()))
+    found = wcodec.numpy.load_file(tmp_path / "m", threads=threads)
+    assert list(found) == ["large", "small", "tied", "last"] and found["tied"] is found["large"]
+    assert np.array_equal(found["large"], large) and np.array_equal(found["last"], small)
+    data = bytearray((tmp_path / "m").read_bytes())
+    data[3 << 20] ^= 1
+    with pytest.raises(Corrupt, match=r"large.*\[C-13\]"):
+        wcodec.safe_open(bytes(data), threads=threads).get_tensors()
+    write(Section("later", {"v": 1}))
+    with pytest.raises(UnknownCodec, match=r"last.*\[C-24\]"):
+        wcodec.numpy.load_file(tmp_path / "m", threads=threads)
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"])

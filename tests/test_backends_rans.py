@@ -36,6 +36,8 @@ from wcodec.errors import Corrupt
 @settings(max_examples=250)
 def test_rans_verbs(case: Case) -> None:
     expected = ORACLE.rans_histogram(case.job, case.tokens)
+    order = case.job.order
+    assert order.sizes().tolist() == [order.elements(block)[0].size for block in range(order.blocks)]
     if sys.platform == "linux":
         case.words = at_end_of_page(case.words)
     odd = at_odd_address(case.words)

@@ -7,23 +7,25 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from wcodec.api.crew import Crew
+from wcodec.api.crew import Crew, Task
 from wcodec.api.slices import read_slice, read_slice_there
 from wcodec.api.trees import stored_bytes, tree
 from wcodec.api.work import make_env, pieces, thread_count
 from wcodec.codecs import check, decode, decode_all
 from wcodec.codecs.base import exact, find
+from wcodec.coding.memory import ALONE, LINE, aligned
 from wcodec.container.reader import ContainerReader
 from wcodec.container.records import Alias, TensorRecord
 from wcodec.errors import Corrupt, WcodecError
-from wcodec.types import U8, Limits, Spec, UInts
+from wcodec.types import Limits, Spec, UInts
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +70,12 @@ class TensorInfo:
     alias: str | None
 
 
-ALONE = 1 << 22
-"""Bytes from which numpy asks the kernel for huge pages, so that an array is best allocated alone."""
 ARENA = 1 << 25
 """Bytes that smaller arrays share at most: small pages would cost more to touch than to decode, one array kept keeps no more alive."""
 
 
 LAUNCHED = 1 << 26
 """Storage elements that a device is given to decode at once, about, while the next ones are read."""
-LINE = 64
-"""Bytes of a cache line: kernels write whole ones past the caches."""
-
-
-def aligned(size: int) -> U8:
-    """Allocate bytes that begin where a cache line does."""
-    room: U8 = np.empty(size + LINE, np.uint8)
-    start = -room.ctypes.data % LINE
-    return room[start : start + size]
 
 
 def allocate(specs: Mapping[str, Spec]) -> dict[str, UInts]:
@@ -103,8 +94,8 @@ def allocate(specs: Mapping[str, Spec]) -> dict[str, UInts]:
     return found
 
 
-SMALL = 1 << 28
-"""Bytes of a file up to which one read of everything, held while tensors are decoded, beats a read per stream."""
+SMALL = 1 << 24
+"""Bytes of a file up to which one read of everything, held while tensors are decoded, beats a read per stream into memory used again."""
 
 
 def read_small(path: Any) -> Any:
@@ -112,9 +103,10 @@ def read_small(path: Any) -> Any:
     if not isinstance(path, str | Path):
         return path
     with Path(path).open("rb", buffering=0) as file:
-        data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
-        if data.size > SMALL:
+        size = os.fstat(file.fileno()).st_size
+        if size > SMALL:
             return path
+        data = aligned(size)
         at = 0
         while at < data.size and (got := file.readinto(data[at:].data)):
             at += got
@@ -191,9 +183,10 @@ class Opened:
         known = self._checked.get(name)
         if known is not None:
             return known
+        found = self._raw(name)
         with inside(self.path):
-            self._raw(name)
-            found = self.reader.target(name)
+            if isinstance(found, Alias):
+                found = cast(TensorRecord, self.reader.record(found.index))
             with inside(name):
                 check(found.section, found.spec, self.env)
                 if exact(found.section, self.env) == found.tolerant:
@@ -237,9 +230,20 @@ class Opened:
             if alias is None or alias.tied:
                 owner = first.setdefault(index, name)
                 tied |= {name: owner} if owner != name else {}
-        specs = {name: self.record(name).spec for name in names}
-        flat = self._allocate({name: specs[name] for name in names if name not in tied})
-        self.decode_into(flat)
+        specs: dict[str, Spec] = {}
+        flat: dict[str, UInts] = {}
+        with Crew(self._threads if self.env.near is None else 1) as crew:
+            begun: list[Task[None]] = []
+            for name in names:
+                spec = specs[name] = self.record(name).spec
+                if crew.threads > 1 and spec.size >= ALONE and name not in tied and name not in flat:
+                    flat |= allocate({name: spec})  # decoded while the records of others are read
+                    begun += map(crew.start, self._calls({name: flat[name]}))
+            rest = self._allocate({name: spec for name, spec in specs.items() if name not in tied and name not in flat})
+            self.decode_into(rest, crew if begun else None)
+            for task in begun:
+                crew.result(task)
+        flat |= rest
         found = {name: self._framework.wrap(array, specs[name]) for name, array in flat.items()}
         return {name: found[tied.get(name, name)] for name in names if name in chosen}
 
@@ -275,21 +279,21 @@ class Opened:
             return allocate(specs)
         return {name: self.env.backend.empty(spec.count, spec.dtype.storage) for name, spec in specs.items()}
 
-    def decode_into(self, arrays: Mapping[str, UInts]) -> None:
+    def decode_into(self, arrays: Mapping[str, UInts], crew: Crew | None = None) -> None:
         """Decode tensors into flat arrays of storage elements, large ones in pieces, with all threads; on a device all together."""
         if self.env.near is not None:
             self._decode_there([(name, 0, len(out), out) for name, out in arrays.items()])
             return
-        tasks = [(name, *window) for name in arrays for window in self.windows(name)]
+        calls = self._calls(arrays)
+        with nullcontext(crew) if crew else Crew(min(self._threads, len(calls) or 1)) as workers:
+            workers.map(lambda call: call(), calls)
 
-        def run(task: tuple[str, int, int]) -> None:
-            name, start, stop = task
-            self.decode_window(name, start, stop, arrays[name][start:stop])
-
-        with Crew(min(self._threads, len(tasks) or 1)) as crew:
-            if crew.threads > 1:
-                tasks.sort(key=lambda task: task[1] - task[2])
-            crew.map(run, tasks)
+    def _calls(self, arrays: Mapping[str, UInts]) -> list[Callable[[], None]]:
+        """Return calls that decode into arrays: in stored order, or for several threads those of the largest windows first."""
+        windows = [(name, *window) for name in arrays for window in self.windows(name)]
+        if self._threads > 1:
+            windows.sort(key=lambda its: its[1] - its[2])
+        return [partial(self._decode, name, start, stop, arrays[name][start:stop]) for name, start, stop in windows]
 
     def decode_window(self, name: str, start: int, stop: int, out: UInts) -> None:
         """Decode storage elements start … stop − 1 of a tensor into out."""

@@ -236,7 +236,8 @@ def check(part: Part, spec: Spec, env: Env, depth: int = 1) -> None:
     check_requires(part.params, codec.params | {"requires"})
     env.spend(spec.size)
     expected = codec.parts(part, spec)
-    env.spend(codec.work(part, spec))
+    if work := codec.work(part, spec):
+        env.spend(work)
     if len(part.parts) > codec.max_parts:
         raise Corrupt(f"{len(part.parts)} parts, at most {codec.max_parts}", rule="C-22")
     if part.parts.keys() != expected.keys():

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from wcodec.coding.memory import aligned
 from wcodec.types import U8, UInts
 
 LARGE = 1 << 22
@@ -34,7 +35,7 @@ class Pool:
             if size >= LARGE:  # what is too small now would only lie about
                 for smaller in [s for s in self._free if LARGE <= s < size]:
                     del self._free[smaller]
-        return np.empty(size, np.uint8)
+        return aligned(size)
 
     def give(self, buffer: U8) -> None:
         """Take a buffer back."""

@@ -73,9 +73,10 @@ class Order:
                 sizes[-1] = self.count % self.block
             return sizes
         (high, wide), rows = self.tile, self.count // self.cols if self.cols else 0
-        heights = np.minimum(high, rows - np.arange(self.units) * high)
-        widths = np.minimum(wide, self.cols - np.arange(self.blocks_per_unit) * wide)
-        return np.multiply.outer(heights, widths).astype(np.uint32).ravel()
+        sizes = np.full((self.units, self.blocks_per_unit), high * wide, np.uint32)
+        sizes[-1:] = wide * (rows - (self.units - 1) * high)
+        sizes[:, -1:] -= sizes[:, -1:] // wide * (self.blocks_per_unit * wide - self.cols)
+        return sizes.reshape(-1)
 
     def elements(self, block: int) -> tuple[U64, U64]:
         """Return (positions, elements) of the symbols of a block: position in the block, flat index in the array."""

@@ -76,18 +76,19 @@ def _ordered(value: Any) -> Any:
 
 def _check(value: Any, room: int) -> None:
     """Raise ValueError for a type, an order of keys or a depth that C-8 does not have."""
-    if type(value) is dict:
+    kind = type(value)
+    if kind in _LEAVES:
+        return
+    if kind is dict:
         keys = list(value)
         # Sorting strings with anything else raises an error of its own.
         if keys and (type(keys[0]) is not str or keys != sorted(keys)):
             raise ValueError("map keys must be strings in increasing order")
-        items = list(value.values())
-    elif type(value) is list:
+        items = value.values()
+    elif kind is list:
         items = value
-    elif type(value) in _LEAVES:
-        return
     else:
-        raise ValueError(f"a value of type {type(value).__name__}")
+        raise ValueError(f"a value of type {kind.__name__}")
     if not room:
         raise ValueError("nested too deep")
     kinds = set(map(type, items))

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
+from wcodec.coding.memory import ALONE, aligned
 from wcodec.container.layout import CHUNK, BytesLike, octets
 from wcodec.errors import Corrupt, Truncated
 from wcodec.types import U8, U64
@@ -148,7 +149,8 @@ class Pool:
                     return self._free.pop(min(fits, key=lambda i: self._free[i].size))
             finally:
                 self._lock.release()
-        return np.empty(-(-size // CHUNK) * CHUNK, np.uint8)
+        step = CHUNK if size <= CHUNK else ALONE
+        return aligned(-(-size // step) * step)
 
     def give(self, buffer: U8) -> None:
         """Take a buffer back."""

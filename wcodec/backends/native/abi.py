@@ -147,17 +147,21 @@ def _candidates() -> Iterator[Path]:
     yield from (Path(str(file.locate())) for file in found if file.name in names)
 
 
-def _declare(library: ctypes.CDLL) -> None:
-    brief = ctypes.PyDLL(library._name, handle=library._handle)
-    for name in _BRIEF:
-        setattr(library, name, getattr(brief, name))
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
+class Library:
+    """The functions of the library, each declared when it is first used: a process needs few of them."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._long, self._brief = library, ctypes.PyDLL(library._name, handle=library._handle)
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._brief if name in _BRIEF else self._long, name)
+        function.restype, function.argtypes = _FUNCTIONS[name]
+        setattr(self, name, function)
+        return function
 
 
-def open_library() -> Any:
-    """Open the first library of the right ABI and declare its functions. Raises BackendUnavailable with the reason."""
+def open_library() -> Library:
+    """Open the first library of the right ABI. Raises BackendUnavailable with the reason."""
     reason = "wcodec was installed without its native library (no C compiler was found, or this is a source tree)"
     for path in _candidates():
         if not path.is_file():
@@ -170,8 +174,7 @@ def open_library() -> Any:
             reason = f"the native library does not load: {error}"
             continue
         if abi == ABI:
-            _declare(library)
-            return library
+            return Library(library)
         reason = f"the native library {path} is stale (ABI {abi}, this wcodec needs {ABI}): install wcodec again"
     raise BackendUnavailable(reason)
 
@@ -179,7 +182,7 @@ def open_library() -> Any:
 class Native:
     """What the native verbs share: the library, and the instruction set that it uses."""
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: Library) -> None:
         self._library = library
         self._isa = 0
         self.set_isa(ISAS[-1])

@@ -40,8 +40,15 @@ class Wire:
     points: tuple[int, ...]
 
 
-def read(params: Params, spec: Spec) -> Wire:
-    """Check the params. Raises Corrupt [TRELLIS-1]."""
+def read(section: Section, spec: Spec) -> Wire:
+    """Check the params, once. Raises Corrupt [TRELLIS-1]."""
+    found: Wire | None = section.memo.get("wire")
+    if found is None:
+        found = section.memo["wire"] = _read(section.params, spec)
+    return found
+
+
+def _read(params: Params, spec: Spec) -> Wire:
     rule = "TRELLIS-1"
     if spec.dtype.name not in LOSSY:
         raise Corrupt(f"trellis decodes to {', '.join(LOSSY)}, not {spec.dtype.name}", rule=rule)
@@ -57,11 +64,15 @@ def read(params: Params, spec: Spec) -> Wire:
 
 def symbols_of(section: Section, spec: Spec) -> tuple[Section, Spec]:
     """Return the part that holds the symbols, and its spec. Raises Corrupt [TRELLIS-2]."""
+    known: tuple[Section, Spec] | None = section.memo.get("symbols")
+    if known is not None:
+        return known
     part = section.parts["symbols"]
     assert isinstance(part, Section | Ref | Resource), "check has found a stream"
     if not isinstance(part, Section) or part.codec != "rans" or "trellis" not in part.params:
         raise Corrupt("the symbols of a trellis are not a section of rans with that context", rule="TRELLIS-2")
-    return part, storage_spec(spec, DTYPES[read(section.params, spec).symbols])
+    found = section.memo["symbols"] = part, storage_spec(spec, DTYPES[read(section, spec).symbols])
+    return found
 
 
 def decode_symbols(part: Section, its: Spec, env: Env, first: int, last: int, lattice: Lattice, dtype: DType, out: UInts) -> None:
@@ -104,7 +115,7 @@ class Trellis(Codec):
         return spec.dtype.name in LOSSY
 
     def parts(self, section: Section, spec: Spec) -> Mapping[str, Expected]:
-        found, (rows, cols) = read(section.params, spec), matrix_shape(spec)
+        found, (rows, cols) = read(section, spec), matrix_shape(spec)
         if isinstance(section.parts.get("symbols"), Section | Ref | Resource):
             symbols_of(section, spec)
         expected: dict[str, Expected] = {"symbols": storage_spec(spec, DTYPES[found.symbols])}
@@ -137,13 +148,13 @@ class Trellis(Codec):
         known: Lattice | None = section.memo.get("lattice")
         if known is not None:
             return known
-        p, (rows, cols) = read(section.params, spec), matrix_shape(spec)
+        p, (rows, cols) = read(section, spec), matrix_shape(spec)
         steps, columns = np.full(1, p.step), None
-        with np.errstate(under="ignore"):
-            if p.rows:
-                steps = p.step * factors(base.decode_all(section.parts["rows"], Spec.of("U8", rows), env.host).astype(np.uint8))
-            if p.columns:
-                columns = factors(base.decode_all(section.parts["columns"], Spec.of("U8", cols), env.host).astype(np.uint8))
+        if p.rows:
+            with np.errstate(under="ignore"):
+                steps = p.step * factors(base.decode_all(section.parts["rows"], Spec.of("U8", rows), env.host))
+        if p.columns:
+            columns = factors(base.decode_all(section.parts["columns"], Spec.of("U8", cols), env.host))
         points = np.array(p.points, np.float32) / np.float32(PER_POINT)
         part = symbols_of(section, spec)
         found = section.memo["lattice"] = Lattice(wire(*part).trellis, p.zero, steps, columns, points)
