@@ -7,7 +7,7 @@
 
 typedef int32_t ints __attribute__((vector_size(4 * LANES), may_alias));
 typedef int32_t quad __attribute__((vector_size(16), may_alias));
-typedef float floats __attribute__((vector_size(16), aligned(4), may_alias));
+typedef float floats __attribute__((vector_size(16), aligned(1), may_alias));
 
 enum { WIDE = WK_NET_CHUNKS, BLOCK = WK_NET_BLOCK, VECTORS = BLOCK / LANES };
 
@@ -136,7 +136,7 @@ WK_INLINE void transpose(quad *x) {
 }
 
 /* 16 rows of latents to 16 integers of every chunk. */
-static void read_chunks(const float *in, uint64_t stride, quad *out) {
+static void read_chunks(const wk_f32 *in, uint64_t stride, quad *out) {
   for (int c = 0; c < WIDE; c += 4)
     for (int j = 0; j < 4; j++) {
       quad x[4];
@@ -147,7 +147,7 @@ static void read_chunks(const float *in, uint64_t stride, quad *out) {
 }
 
 /* And back, latent * 2^shift + x. */
-static void write_chunks(const quad *latent, const quad *x, int32_t shift, float *out, uint64_t stride) {
+static void write_chunks(const quad *latent, const quad *x, int32_t shift, wk_f32 *out, uint64_t stride) {
   for (int c = 0; c < WIDE; c += 4)
     for (int j = 0; j < 4; j++) {
       quad y[4];
@@ -158,12 +158,11 @@ static void write_chunks(const quad *latent, const quad *x, int32_t shift, float
 }
 
 /* Chunks first ... first + n - 1 (n at most WIDE) of a matrix between its place and lanes, a run of columns at a time. */
-#define each_run(first, n, cols, body)                                            \
-  for (uint64_t lane = 0, chunk = first; lane < n;) {                             \
-    const uint64_t column = chunk % cols, place = chunk / cols * 16 * cols + column; \
-    const uint64_t run = n - lane < cols - column ? n - lane : cols - column;     \
-    body;                                                                         \
-    lane += run, chunk += run;                                                    \
+#define each_run(first, n, cols, body)                                          \
+  for (uint64_t lane = 0, run; lane < n; lane += run) {                         \
+    const uint64_t chunk = first + lane, at = chunk / cols * 16 * cols + chunk % cols; \
+    run = n - lane < cols - chunk % cols ? n - lane : cols - chunk % cols;      \
+    body;                                                                       \
   }
 
 static void run_net(const wk_net *net, const wk_f32 *latents, uint64_t chunks, uint64_t cols, const uint8_t *levels,
@@ -171,23 +170,21 @@ static void run_net(const wk_net *net, const wk_f32 *latents, uint64_t chunks, u
   const uint64_t room = (uint64_t)net->widest * WIDE;
   uint8_t *const packed[2] = {scratch, scratch + 2 * room};
   ints *saved = (ints *)(void *)(scratch + 4 * room), latent[WIDE * VECTORS], x[WK_NET_MANY * WIDE / LANES];
-  float edge[16][WIDE];
+  wk_f32 edge[16 * WIDE];
   uint8_t of[WIDE];
+  const ints high = (ints){0} + (int32_t)net->clip, low = -high;
   memset(of, level, WIDE);
   memset(edge, 0, sizeof edge);
   for (uint64_t first = 0; first < chunks; first += WIDE) {
-    const uint64_t n = chunks - first < WIDE ? chunks - first : WIDE;
-    each_run(first, n, cols, {
-      for (int j = 0; j < 16; j++) memcpy(edge[j] + lane, latents + place + j * cols, run * 4);
-      if (levels) memcpy(of + lane, levels + column, run);
-    })
-    read_chunks(edge[0], WIDE, (quad *)latent);
-    for (int i = 0; i < WIDE * VECTORS; i++) x[i] = limited(latent[i], (ints){0} - (int32_t)net->clip, (ints){0} + (int32_t)net->clip);
+    const uint64_t n = chunks - first < WIDE ? chunks - first : WIDE, column = first % cols, place = first / cols * 16 * cols + column;
+    const int inside = n == WIDE && column + WIDE <= cols; /* of a band */
+    if (!inside) each_run(first, n, cols, for (int j = 0; j < 16; j++) memcpy(edge + j * WIDE + lane, latents + at + j * cols, run * 4))
+    if (levels) each_run(first, n, cols, memcpy(of + lane, levels + at % cols, run))
+    read_chunks(inside ? latents + place : edge, inside ? cols : WIDE, (quad *)latent);
+    for (int i = 0; i < WIDE * VECTORS; i++) x[i] = limited(latent[i], low, high);
     run_ops(net, of, levels ? 1 : WIDE, packed, saved, x);
-    write_chunks((quad *)latent, (quad *)x, (int32_t)net->shift, edge[0], WIDE);
-    each_run(first, n, cols, {
-      for (int j = 0; j < 16; j++) memcpy(out + place + j * cols, edge[j] + lane, run * 4);
-    })
+    write_chunks((quad *)latent, (quad *)x, (int32_t)net->shift, inside ? out + place : edge, inside ? cols : WIDE);
+    if (!inside) each_run(first, n, cols, for (int j = 0; j < 16; j++) memcpy(out + at + j * cols, edge + j * WIDE + lane, run * 4))
   }
 }
 
