@@ -27,7 +27,7 @@ static limits limits_of(const wk_net_op *op) { return (limits){(ints){0} - (int3
 
 /* Sums of some blocks of outputs, some chunks at once. x: quads or pairs of inputs, for each chunk. */
 WK_INLINE void sum_blocks(int blocks, int quads, const wk_net_op *op, uint32_t first, const wk_u32 *x, ints *out) {
-  const int n = blocks * VECTORS, chunks = SUMS / n;
+  const int n = blocks * VECTORS, chunks = SUMS / n < 8 ? SUMS / n : 8; /* each has an address */
   const uint64_t groups = op->groups;
   const ints *table = (const ints *)(op->table + first * (groups + 2));
   const limits l = limits_of(op);
