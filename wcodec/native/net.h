@@ -1,5 +1,5 @@
 /* Running a net (spec/net.md): WIDE chunks at once, BLOCK neighbouring numbers of each in the lanes of VECTORS vectors. The file of an
- * instruction set defines LANES, CHUNKS and what to do with its vectors. All is exact, so that neither changes a result. */
+ * instruction set defines LANES, SUMS and what to do with its vectors. All is exact, so that neither changes a result. */
 #ifndef WCODEC_NET_H
 #define WCODEC_NET_H
 
