@@ -236,17 +236,26 @@ typedef void (*wk_search)(const wcodec_search *job, const float *x, const float 
 
 enum { WK_LINEAR = 1, WK_REQUANTISE, WK_GATE, WK_SAVE, WK_RESIDUAL };
 
-/* An operation of net.md. width: numbers before it; outputs: after it. bytes: weights, shifts or factors. */
+enum {
+  WK_NET_CHUNKS = 32, /* chunks that a net runs at once */
+  WK_NET_BLOCK = 16,  /* numbers of a chunk that are worked on at once; widths are rounded up to it, with zeros */
+  WK_NET_MANY = 64,   /* outputs of a linear operation that are summed up at once, as long as there are so many */
+};
+
+/* An operation of net.md with the requantisation after it, if one follows. width: numbers before it, rounded up; outputs: after it.
+ * limits: without requantisation none that matters. Linear: inputs are packed as `group` neighbours in each of `groups` numbers of 32
+ * bits: four bytes where no input can be negative, or two halves. narrow: numbers before it fit in 16 bits.
+ * table: what is added before the shift, shifts to the right, and then factors of all levels or shifts to the left; of a linear
+ * operation the same and the groups of weights for WK_NET_MANY outputs, for the next ones, and for every block of the rest. */
 typedef struct {
-  uint32_t code, width, outputs, low, high, group;
-  const uint8_t *bytes, *bias;
+  uint32_t code, width, outputs, low, high, group, groups;
+  int narrow;
+  const uint8_t *bytes, *shifts;
+  const int32_t *table;
 } wk_net_op;
 
-/* weights: of all linear operations, ``group`` neighbours of a row in one number, the first one lowest: four bytes where no input can be
- * negative, or two halves. */
 typedef struct {
-  uint32_t clip, shift, count, widest;
-  const int32_t *weights;
+  uint32_t clip, shift, levels, count, widest;
   wk_net_op ops[255];
 } wk_net;
 

@@ -1,14 +1,10 @@
 /* Running a net with AVX-512. */
-#include <immintrin.h>
+#include "net_avx512.h"
 
-#define LANES 16
-#define VECTORS 4
-#define ROWS 4
 #define pairs_times(acc, x, w) ((ints)_mm512_add_epi32((__m512i)(acc), _mm512_madd_epi16((__m512i)(x), (__m512i)(w))))
 #define quads_times(acc, x, w) \
   ((ints)_mm512_add_epi32((__m512i)(acc), \
                           _mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)(x), (__m512i)(w)), _mm512_set1_epi16(1))))
-#define limited(x, low, high) ((ints)_mm512_min_epi32(_mm512_max_epi32((__m512i)(x), (__m512i)(low)), (__m512i)(high)))
 
 #include "net.h"
 

@@ -40,7 +40,7 @@ void try_search(void) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-enum { LINEAR = 1, REQUANTISE, GATE, SAVE, RESIDUAL, WIDEST = 40, OPS = 8, ROOM = OPS * (4 * WIDEST + WIDEST * WIDEST + 8) };
+enum { LINEAR = 1, REQUANTISE, GATE, SAVE, RESIDUAL, WIDEST = 150, OPS = 8, ROOM = OPS * (4 * WIDEST + WIDEST * WIDEST + 8) };
 
 /* A net under construction. bound: of all numbers now; saved: when they were kept. */
 typedef struct {
