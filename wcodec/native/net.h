@@ -128,11 +128,17 @@ static void run_ops(const wk_net *net, const uint8_t *level, int step, uint8_t *
   }
 }
 
+#ifdef __clang__
+#define four_of(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define four_of(a, b, i, j, k, l) __builtin_shuffle(a, b, (quad){i, j, k, l})
+#endif
+
 WK_INLINE void transpose(quad *x) {
-  const quad a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5), b = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
-  const quad c = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5), d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
-  x[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), x[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-  x[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5), x[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+  const quad a = four_of(x[0], x[1], 0, 4, 1, 5), b = four_of(x[0], x[1], 2, 6, 3, 7);
+  const quad c = four_of(x[2], x[3], 0, 4, 1, 5), d = four_of(x[2], x[3], 2, 6, 3, 7);
+  x[0] = four_of(a, c, 0, 1, 4, 5), x[1] = four_of(a, c, 2, 3, 6, 7);
+  x[2] = four_of(b, d, 0, 1, 4, 5), x[3] = four_of(b, d, 2, 3, 6, 7);
 }
 
 /* 16 rows of latents to 16 integers of every chunk. */
