@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from wcodec.calibrating import walk_folder  # noqa: E402
 from wcodec.calibration.finetuning import HELD, tune  # noqa: E402
-from wcodec.calibration.walk import Walk, hollow  # noqa: E402
+from wcodec.calibration.walk import Walk  # noqa: E402
+from wcodec.calibration.weights import hollow  # noqa: E402
 
 CONTEXT, COARSE = 32, "trellis:step=0.08,states=8"
 
