@@ -95,6 +95,10 @@ def test_target(llama, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any(line.endswith("fine-tuned") and "layers." in line for line in lines)
     file = tmp_path / "out" / "model.wcodec"
+    changed = {line.split()[0] for line in lines if line.endswith("fine-tuned")}
+    assert {row.name for row in wcodec.inspect(file).tensors if row.tuned} == changed
+    assert main(["inspect", str(file)]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines() if ", fine-tuned" in line} == changed
     assert 4.7 < 8 * file.stat().st_size / sum(its.size for its in load_file(llama / "model.safetensors").values()) <= 5
 
 

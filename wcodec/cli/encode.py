@@ -182,9 +182,8 @@ def _walk(src: Path, target: Path | None, statistics: Path | None, options: dict
     """Prepare a walk along the model where samples are given. options: of ``walk_folder``."""
     from wcodec.errors import RecipeError
 
-    given = [
-        name for name, its in (("--calibrate", options["text"]), ("--tensors", options["tensors"]), ("--calibration", statistics)) if its
-    ]
+    samples = {"--calibrate": options["text"], "--tensors": options["tensors"]}
+    given = [name for name, its in (samples | {"--calibration": statistics}).items() if its is not None]
     if len(given) > 1:
         raise RecipeError(f"{' and '.join(given)} exclude each other")
     if samples.keys().isdisjoint(given):
