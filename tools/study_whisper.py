@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--bits", type=float, nargs="*", default=[3.0, 4.0])
     parser.add_argument("--clips", type=int, default=120, help="recordings to judge by; half as many more calibrate")
     parser.add_argument("--effort", default="normal")
-    parser.add_argument("--walks", action="store_true", help="measure walks, too")
+    parser.add_argument("--walks", action="store_true", help="measure walks, beside statistics of the whole model")
     parser.add_argument("--ggml", type=Path, help="ggml's quantisers (tools/benchmarks/ggml.py says how to build them)")
     options = parser.parse_args()
     source = whisper.checkpoint()
@@ -118,13 +118,13 @@ def main() -> None:
             "# Calibration and Whisper base", "",
             f"`python tools/study_whisper.py --ggml libggmlq.so`: {len(judged)} recordings, {positions} tokens;",
             f"calibrated with {len(others)} others in {time.perf_counter() - began:.0f} s.",
-            "Right tokens are what the float model heard: recordings come without transcripts. All bytes of files of the 96 matrices of",
-            f"the layers{', and of their vectors,' if options.walks else ''} count; of GGUF, blocks alone, and its importance matrix is the",
+            "Right tokens are what the float model heard: recordings come without transcripts. All bytes of files of the 96 matrices",
+            f"{'and all vectors ' * options.walks}of the layers count; of GGUF, blocks alone, and its importance matrix is the",
             "diagonal of the same statistics.", "",
             *HEADER,
         ]  # fmt: skip
         for bits in options.bits:
-            for name in ("none", "inputs", *(("a walk", "a walk, fine-tuned") if options.walks else ())):
+            for name in ("inputs", "a walk", "a walk, fine-tuned") if options.walks else ("none", "inputs"):
                 known = {"none": None, "inputs": statistics}
                 calibration = known[name] if name in known else walk(source, others, Path(folder), "tuned" in name)
                 size, its, seconds = study.measure(Path(folder) / "w.wcodec", bits, calibration=calibration, effort=options.effort)
