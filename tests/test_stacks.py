@@ -99,9 +99,10 @@ def test_command(whisper, tmp_path, capsys):
     """From arrays, to a target that holds; the file is good and tells what was trained."""
     out = tmp_path / "out"
     options = ["--tensors", str(whisper / "x.npz"), "--effort", "fast", "--json", "--no-gradients", "--finetune"]
+    options += ["-t", "*.fc?.*", "-t", "*layer_norm*"]  # quicker than all
     assert main(["encode", str(whisper), "-o", str(out), "--bpw", "6", *options]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert 5 < report["bpw"] <= 6 and not report["lossless"]
+    assert 4.5 < report["bpw"] <= 6 and not report["lossless"]
     assert main(["verify", "--deep", str(out), "--json"]) == 0
     tuned = {row["name"] for row in report["tensors"] if row["tuned"]}
     assert tuned and {row.name for row in wcodec.inspect(out).tensors if row.tuned} == tuned
