@@ -266,6 +266,15 @@ def test_refused(how, tmp_path):
         Walk(model, [torch.randn(1, 20, 16)], weights.__getitem__, weights, scratch=tmp_path)
 
 
+def test_shared(tmp_path):
+    """A block that stands in two places is refused."""
+    with hollow():
+        model = Model(right_first)
+    model.left[1] = model.right[0]
+    with pytest.raises(EncodeError, match="two places"):
+        Walk(model, [torch.randn(1, 20, 16)], weights_of(Model(right_first), tmp_path / "x").__getitem__, (), scratch=tmp_path)
+
+
 def test_refused_later(tmp_path):
     """A sample that takes another way than the first one is refused, too."""
 
@@ -283,5 +292,5 @@ def test_refused_later(tmp_path):
 def test_more_handed_on(tmp_path):
     """Blocks that hand on more than hidden states, as those of T5 do positions, are refused."""
     folder = make("t5", tmp_path / "m")
-    with pytest.raises(EncodeError, match=r"encoder\.block\.1 is given takes more of blocks .* \(wcodec calibrate\)"):
+    with pytest.raises(EncodeError, match=r"encoder\.block\.1 is given more of other blocks .* \(wcodec calibrate\)"):
         walk_folder(folder, tensors=folder / "x.npz")

@@ -82,7 +82,7 @@ class Chain:
 
 
 def stacks_of(model: torch.nn.Module) -> list[Stack]:
-    """Return a model's stacks of blocks: outermost lists of modules that have parameters. Raises EncodeError where there are none."""
+    """Return a model's stacks of blocks: outermost lists of modules that have parameters. Raises EncodeError where there are none, or shared ones."""
     import torch
 
     found: list[Stack] = []
@@ -90,8 +90,9 @@ def stacks_of(model: torch.nn.Module) -> list[Stack]:
         inner = any(name.startswith(f"{other.path}.") for other in found)
         if isinstance(its, torch.nn.ModuleList) and not inner and any(True for _ in its.parameters()):
             found.append(Stack(name, list(its)))
-    if not found:
-        raise refusal("the model has no stack of blocks")
+    blocks = [block for stack in found for block in stack.blocks]
+    if not blocks or len(set(blocks)) < len(blocks):
+        raise refusal("a block stands in two places" if blocks else "the model has no stack of blocks")
     return found
 
 
@@ -122,7 +123,7 @@ def in_order(stacks: Sequence[Stack], layers: Mapping[str, Any], weights: Weight
     weights.drop()
     for (name, given), (other, seen) in zip_longest(wanted, found, fillvalue=("", None)):
         if name != other or not _same(given, seen):
-            raise refusal(f"what {(name or other).removesuffix('.')} is given takes more of blocks than hidden states behind stacks")
+            raise refusal(f"{(name or other).removesuffix('.')} is given more of other blocks than hidden states behind a stack")
     return chain.done
 
 
