@@ -82,7 +82,7 @@ class Chain:
 
 
 def stacks_of(model: torch.nn.Module) -> list[Stack]:
-    """Return a model's stacks of blocks: outermost lists of modules that have parameters. Raises EncodeError where there are none, or shared ones."""
+    """Return a model's stacks of blocks: outermost lists of modules that have parameters. Raises EncodeError."""
     import torch
 
     found: list[Stack] = []
