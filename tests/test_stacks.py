@@ -109,6 +109,10 @@ def test_command(whisper, tmp_path, capsys):
     assert not list(tmp_path.glob(".wcodec-*"))
     assert main(["encode", str(whisper), "-o", str(out), "--tensors", "x.npz", "--calibrate", "x.txt"]) == 2
     assert "--calibrate and --tensors exclude each other" in capsys.readouterr().err
+    (tmp_path / "x.txt").write_text("How quick!")
+    for command in (["encode", str(whisper), "--calibrate"], ["calibrate", str(whisper), "--text"]):
+        assert main([*command, str(tmp_path / "x.txt"), "-o", str(tmp_path / "o")]) == 3
+        assert "does not run on samples of input_ids" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["whisper", "marian"])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from wcodec.calibration.activations import Activations
 from wcodec.calibration.finetuning import Tuning, tune
-from wcodec.calibration.gather import Gathering, call, layers_of, prepared
+from wcodec.calibration.gather import Gathering, call, layers_of, prepared, sampling
 from wcodec.calibration.sensitivity import Probes, Sensitivity
 from wcodec.calibration.stacks import Chain, Given, Stack, in_order, replaced, stacks_of
 from wcodec.calibration.statistics import Statistics
@@ -69,7 +69,7 @@ class Walk(Calibration):
         self._weights = Weights(model, [block for stack in stacks for block in stack.blocks], read, known)
         inner = tuple(f"{stack.path}." for stack in stacks)
         self._outer = {name: its for name, its in layers_of(model).items() if not name.startswith(inner)}
-        with prepared(model):
+        with prepared(model), sampling(batches[0]):
             self._stacks = in_order(stacks, self._outer, self._weights, partial(call, model, batches[0]))
         self._now: Statistics | None = None
         self.stack = ExitStack()
