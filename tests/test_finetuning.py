@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from wcodec.calibrating import walk_folder  # noqa: E402
 from wcodec.calibration.finetuning import HELD, tune  # noqa: E402
-from wcodec.calibration.walk import Walk, hollow  # noqa: E402
+from wcodec.calibration.walk import Walk  # noqa: E402
+from wcodec.calibration.weights import hollow  # noqa: E402
 
 CONTEXT, COARSE = 32, "trellis:step=0.08,states=8"
 
@@ -94,6 +95,10 @@ def test_target(llama, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any(line.endswith("fine-tuned") and "layers." in line for line in lines)
     file = tmp_path / "out" / "model.wcodec"
+    changed = {line.split()[0] for line in lines if line.endswith("fine-tuned")}
+    assert {row.name for row in wcodec.inspect(file).tensors if row.tuned} == changed
+    assert main(["inspect", str(file)]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines() if ", fine-tuned" in line} == changed
     assert 4.7 < 8 * file.stat().st_size / sum(its.size for its in load_file(llama / "model.safetensors").values()) <= 5
 
 

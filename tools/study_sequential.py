@@ -14,7 +14,8 @@ from study_calibration import Study
 from transformers import BertModel
 
 from wcodec.api.files import Checkpoint
-from wcodec.calibration.walk import Walk, hollow
+from wcodec.calibration.walk import Walk
+from wcodec.calibration.weights import hollow
 from wcodec.evaluation import load_tensor
 
 RESULTS = Path(__file__).parent / "results" / "sequential.md"

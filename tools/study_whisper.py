@@ -4,6 +4,7 @@ The 96 matrices of its layers are encoded for a target of bits per weight, which
 Judged by recordings that calibration has not seen (tools/whisper.py says which).
 
     python tools/study_whisper.py --ggml libggmlq.so    # writes tools/results/whisper.md
+    python tools/study_whisper.py --walks --bits 3 --output walks.md      # of all tensors of the layers, as norms and biases are trained
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from study_calibration import importance
 import wcodec
 from wcodec.api.files import matches
 from wcodec.calibration.statistics import Statistics
+from wcodec.calibration.walk import Walk
+from wcodec.calibration.weights import hollow
 from wcodec.evaluation import Quality, compare
 
 RESULTS = Path(__file__).parent / "results" / "whisper.md"
-MATRICES = ("*.layers.*_proj.weight", "*.layers.*.fc?.weight")
+MATRICES, LAYERS = ("*.layers.*_proj.weight", "*.layers.*.fc?.weight"), ("*.layers.*",)
 GGUF = ("Q3_K", "IQ4_NL", "Q4_K")
 HEADER = (
     "| bits asked | file, bits | calibration | KL, nats | median | 99 % | same token | cross entropy | seconds |",
@@ -83,11 +86,22 @@ class Study:
         self.model.load_state_dict({name: its.float() for name, its in weights.items()}, strict=False)
 
 
+def walk(source: Path, batches: Sequence[Any], folder: Path, finetune: bool) -> Walk:
+    """A walk along encoder and decoder."""
+    weights = whisper.floats(source)
+    with hollow():
+        model = whisper.made()
+    model.tie_weights()
+    return Walk(model, batches, lambda name: weights[name].numpy().copy(), weights, scratch=folder, finetune=finetune)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--bits", type=float, nargs="*", default=[3.0, 4.0])
     parser.add_argument("--clips", type=int, default=120, help="recordings to judge by; half as many more calibrate")
+    parser.add_argument("--effort", default="normal")
+    parser.add_argument("--walks", action="store_true", help="measure walks, beside statistics of the whole model")
     parser.add_argument("--ggml", type=Path, help="ggml's quantisers (tools/benchmarks/ggml.py says how to build them)")
     options = parser.parse_args()
     source = whisper.checkpoint()
@@ -95,7 +109,7 @@ def main() -> None:
     every = whisper.clips(model, options.clips * 3 // 2)
     judged, others = [its for i, its in enumerate(every) if i % 3], every[::3]
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(model, source, MATRICES, lambda its: whisper.answers(its, judged))
+        study = Study(model, source, LAYERS if options.walks else MATRICES, lambda its: whisper.answers(its, judged))
         statistics = Path(folder) / "w.stats"
         began = time.perf_counter()
         wcodec.calibrate(model, others, statistics, announce=print)
@@ -104,18 +118,21 @@ def main() -> None:
             "# Calibration and Whisper base", "",
             f"`python tools/study_whisper.py --ggml libggmlq.so`: {len(judged)} recordings, {positions} tokens;",
             f"calibrated with {len(others)} others in {time.perf_counter() - began:.0f} s.",
-            "Right tokens are what the float model heard: recordings come without transcripts. All bytes of files of the 96 matrices of",
-            "the layers count; of GGUF, blocks alone, and its importance matrix is the diagonal of the same statistics.", "",
+            "Right tokens are what the float model heard: recordings come without transcripts. All bytes of files of the 96 matrices",
+            f"{'and all vectors ' * options.walks}of the layers count; of GGUF, blocks alone, and its importance matrix is the",
+            "diagonal of the same statistics.", "",
             *HEADER,
         ]  # fmt: skip
         for bits in options.bits:
-            for name, calibration in (("none", None), ("inputs", statistics)):
-                size, its, seconds = study.measure(Path(folder) / "w.wcodec", bits, calibration=calibration)
+            for name in ("inputs", "a walk", "a walk, fine-tuned") if options.walks else ("none", "inputs"):
+                known = {"none": None, "inputs": statistics}
+                calibration = known[name] if name in known else walk(source, others, Path(folder), "tuned" in name)
+                size, its, seconds = study.measure(Path(folder) / "w.wcodec", bits, calibration=calibration, effort=options.effort)
                 lines.append(row(f"{bits:g}", size, name, its, seconds))
                 print(lines[-1], flush=True)
         for kind in GGUF if options.ggml else ():
-            for name, known in (("", None), (", importance matrix", Statistics(statistics))):
-                size, its, seconds = study.gguf(Ggml(options.ggml), kind, known)
+            for name, weights in (("", None), (", importance matrix", Statistics(statistics))):
+                size, its, seconds = study.gguf(Ggml(options.ggml), kind, weights)
                 lines.append(row("", size, f"GGUF {kind}{name}", its, seconds))
                 print(lines[-1], flush=True)
         options.output.write_text("\n".join(lines) + "\n")

@@ -72,17 +72,27 @@ def renamed(w: Tensors) -> Tensors:
 
 def load(source: Path) -> Any:
     """The float model, with shorter windows."""
-    config = WhisperConfig(
-        vocab_size=51865, d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8, decoder_attention_heads=8,
-        encoder_ffn_dim=2048, decoder_ffn_dim=2048, max_source_positions=POSITIONS, max_target_positions=448, use_cache=False,
-    )  # fmt: skip
-    model: Any = WhisperForConditionalGeneration(config).eval()
-    weights = {name: its.float() for name, its in load_file(source).items()}
-    weights["model.encoder.embed_positions.weight"] = weights["model.encoder.embed_positions.weight"][:POSITIONS]
+    model, weights = made().eval(), floats(source)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert missing == ["proj_out.weight"] and not unexpected, (missing, unexpected)
     model.tie_weights()
     return model
+
+
+def made() -> Any:
+    """A model with shorter windows, whose weights are still to come."""
+    config = WhisperConfig(
+        vocab_size=51865, d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8, decoder_attention_heads=8,
+        encoder_ffn_dim=2048, decoder_ffn_dim=2048, max_source_positions=POSITIONS, max_target_positions=448, use_cache=False,
+    )  # fmt: skip
+    return WhisperForConditionalGeneration(config)
+
+
+def floats(source: Path) -> Tensors:
+    """Its weights."""
+    weights = {name: its.float() for name, its in load_file(source).items()}
+    weights["model.encoder.embed_positions.weight"] = weights["model.encoder.embed_positions.weight"][:POSITIONS]
+    return weights
 
 
 def clips(model: Any, count: int) -> list[Clip]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from wcodec.api.files import Checkpoint
 from wcodec.calibration.gather import LIMIT, calibrate
 from wcodec.calibration.statistics import Statistics
-from wcodec.calibration.walk import Walk, hollow
+from wcodec.calibration.walk import Walk
+from wcodec.calibration.weights import hollow
 from wcodec.errors import BackendUnavailable, EncodeError
 from wcodec.evaluation import load_tensor
 from wcodec.perplexity import CONTEXT, tokens
@@ -66,7 +67,7 @@ def walk_folder(
 
     source: what is to be encoded: the model's folder, or a file in it. scratch: a folder for what goes from block to block, by default
     the system's for temporary files. sequential, gradients, finetune: as in ``Walk``. The rest as in ``calibrate_folder``.
-    Raises BackendUnavailable without transformers, EncodeError where a model has not one stack of blocks, FormatError, OSError.
+    Raises BackendUnavailable without transformers, EncodeError where blocks are not called one after the other, FormatError, OSError.
     """
     source = Path(source)
     folder = source if source.is_dir() else source.parent
@@ -79,6 +80,8 @@ def walk_folder(
     with ExitStack() as stack:
         checkpoint = stack.enter_context(Checkpoint(source))
 
+        _compute(model, checkpoint.names)
+
         def read(name: str) -> npt.NDArray[np.float32]:
             return np.array(load_tensor(checkpoint, name), np.float32)
 
@@ -86,6 +89,13 @@ def walk_folder(
         walk = Walk(model, batches, read, set(checkpoint.names), scratch=scratch, **options)
         walk.stack.push(stack.pop_all())
         return walk
+
+
+def _compute(model: Any, known: Collection[str]) -> None:
+    """Let a hollow model make the parameters that it never saves, such as positions that are sines."""
+    never = getattr(model, "_keys_to_ignore_on_save", None) or ()
+    for name in [name for name, _ in model.named_parameters() if name in never and name not in known]:
+        model._init_weights(model.get_submodule(name.rpartition(".")[0]).to_empty(device="cpu"))
 
 
 def _kind(folder: Path) -> tuple[Any, Any]:

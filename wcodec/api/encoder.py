@@ -19,7 +19,7 @@ from wcodec.api.encoding import Encoding
 from wcodec.api.files import matches
 from wcodec.api.importance import importance_of
 from wcodec.api.pace import Pace
-from wcodec.api.report import EncodeReport, TensorRow
+from wcodec.api.report import TUNED, EncodeReport, TensorRow
 from wcodec.api.sources import AllTensors, FileSource, MemorySource, SomeTensors, Source
 from wcodec.api.targets import Plan
 from wcodec.api.work import make_env, thread_count
@@ -322,7 +322,7 @@ def _encode_along(
                         walk.replace(row.name, partial(encoding.decoded, index))
         for writer, encoding in zip(writers, encodings, strict=True):
             tuned = sum(row.tuned for row in encoding.rows)
-            text = f"{job.recipe.text}\n--finetune: {tuned} tensors" if tuned else job.recipe.text
+            text = f"{job.recipe.text}{TUNED}{tuned} tensors" if tuned else job.recipe.text
             writer.encoder = {**(writer.encoder or {}), "recipe": text}
         if pace is not None:
             pace.check(sum(writer.size() for writer in writers))

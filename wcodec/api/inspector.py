@@ -13,7 +13,7 @@ from wcodec.api.crew import Crew
 from wcodec.api.facts import Facts, Place, facts_of, references, walk
 from wcodec.api.files import matches, open_shards
 from wcodec.api.opened import Opened, inside
-from wcodec.api.report import TensorRow, describe
+from wcodec.api.report import TUNED, TensorRow, describe
 from wcodec.api.statistics import Network, Recount, cost
 from wcodec.api.trees import stored_bytes, tree
 from wcodec.api.work import make_env, thread_count
@@ -22,6 +22,8 @@ from wcodec.errors import UnknownCodec, UnsupportedVersion
 from wcodec.types import DTYPES, Limits, Section, Spec
 
 Progress = Callable[[int, int], None]
+KEEPING = frozenset({"raw", "const", "bitpack", "rans", "zstd", "planes", "concat"})
+"""Codecs that keep whatever they are given, and that no method approximates by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class FileReport:
         return {key: getattr(self, key) for key in keys} | {"summary": self.summary()} | more | {"tensors": rows}
 
 
+def _kept(section: Section) -> bool:
+    """Tell whether a section holds values as they were given: then it was they that differed from the source's."""
+    return section.codec in KEEPING and all(_kept(its) for its in section.parts.values() if isinstance(its, Section))
+
+
 def shared_name(file: str, index: int) -> str:
     """Return what ``facts`` call a resource; no tensor's name has a control character."""
     return f"{file}\0{index}"
@@ -138,6 +145,7 @@ class _Survey:
         """Look at the chosen tensors of a file, then at its resources."""
         self.metadata |= opened.metadata() or {}
         self.encoder |= opened.reader.manifest.encoder or {}
+        trained = TUNED in str((opened.reader.manifest.encoder or {}).get("recipe", ""))
         env = make_env("numpy", opened.reader, Limits(2**63))  # nothing is decoded in it
         used: dict[int, int] = {} if include else dict.fromkeys(range(len(opened.reader.manifest.resources)), 0)
         known: set[int] = set()
@@ -145,7 +153,8 @@ class _Survey:
             if not matches(name, include):
                 continue
             record, alias = opened.reader.target(name), opened.alias(name)
-            row = TensorRow.of(name, record.spec, record.section, record.lossless, record.digest)
+            tuned = trained and not record.lossless and _kept(record.section)
+            row = TensorRow.of(name, record.spec, record.section, record.lossless, record.digest, tuned=tuned)
             self.trees[name] = tree(record.section)
             if alias is not None:
                 self.rows.append(replace(row, name=opened.reader.names[alias.index]).alias_of(name))

@@ -11,6 +11,9 @@ from wcodec.api.outcome import Error
 from wcodec.api.trees import stored_bytes
 from wcodec.types import Section, Spec
 
+TUNED = "\n--finetune: "
+"""Stands in a file's recipe before the number of tensors that were fine-tuned."""
+
 
 def describe(section: Section) -> str:
     """Return codecs and nesting in one line, such as ``planes(rans, raw)``; equal neighbours are counted."""

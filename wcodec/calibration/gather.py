@@ -61,7 +61,8 @@ def calibrate(
         raise EncodeError("there are no batches to calibrate with") from None
     probes = Probes()
     with prepared(model):
-        gathering.look(first)
+        with sampling(first):
+            gathering.look(first)
         size = gathering.size
         if announce is not None:
             announce(gathering.summary)
@@ -215,6 +216,16 @@ def call(model: Any, batch: Any) -> Any:
     return model(*batch) if isinstance(batch, tuple | list) else model(batch)
 
 
+@contextmanager
+def sampling(batch: Any) -> Iterator[None]:
+    """Turn what a model raises of its first batch into an EncodeError: most often it takes other arguments."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        given = ", ".join(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise EncodeError(f"the model does not run on samples of {given}: {error}") from error
+
+
 def _layer(module: Any) -> tuple[tuple[int, ...], int] | None:
     """Return the shape of a layer's weight and the axis of its inputs; None for what is no such layer."""
     from torch import nn
@@ -262,4 +273,4 @@ def _unfold(module: Any, x: torch.Tensor, spatial: int) -> torch.Tensor:
     return rows
 
 
-__all__ = ["Gathering", "calibrate", "call", "layers_of", "prepared"]
+__all__ = ["Gathering", "calibrate", "call", "layers_of", "prepared", "sampling"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,7 @@ Examples:
   wcodec encode model.safetensors --recipe my.toml --importance gradients.safetensors
   wcodec encode model.safetensors --bpw 3 --calibration model.stats
   wcodec encode model/ --bpw 3 --calibrate sample.txt --finetune -o encoded/
+  wcodec encode whisper/ --bpw 4 --tensors speech.npz -o encoded/      input_features and decoder_input_ids in it
   wcodec encode model.safetensors -t '*.query.*=uniform:bits=6' -t '*.ffn.*=gwk:values=16'
 
 \b
@@ -108,9 +109,22 @@ def run(
             show_default=False,
         ),
     ] = None,
+    tensors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="The same from arrays: what the model is called with, by name; the first axis counts samples.",
+            show_default=False,
+        ),
+    ] = None,
+    gradients: Annotated[
+        bool, typer.Option(help="Run blocks backwards, too, to learn how much errors of each output matter; takes about twice the time.")
+    ] = True,
     finetune: Annotated[
         bool,
-        typer.Option("--finetune", help="With --calibrate: train norms and biases of a block to make up for what its matrices lost."),
+        typer.Option(
+            "--finetune", help="With --calibrate or --tensors: train norms and biases of a block to make up for what its matrices lost."
+        ),
     ] = False,
     context: Context = CONTEXT,
     jobs: Jobs = None,
@@ -125,8 +139,9 @@ def run(
 ) -> None:
     """Encode safetensors to .wcodec.
 
-    With --calibrate, SRC is a transformers model: a folder with config.json, or a file in it. Weights and statistics of one block are in
-    memory at a time, and what goes from block to block lies beside the result meanwhile. Needs the extra wcodec[transformers].
+    With --calibrate or --tensors, SRC is a transformers model: a folder with config.json, or a file in it. Weights and statistics of one
+    block are in memory at a time, and what goes from block to block lies beside the result meanwhile. Needs the extra
+    wcodec[transformers].
 
     Every tensor is read back and compared before the file gets its name. A run that fails or is stopped leaves no file.
     """
@@ -134,7 +149,8 @@ def run(
     with reporting(src, json, target=target or src.parent):
         from wcodec.api.encoder import encode
 
-        with Bar(src.name, not no_progress) as bar, _walk(src, target, calibrate, calibration, context, finetune) as walk:
+        options = {"text": calibrate, "tensors": tensors, "context": context, "gradients": gradients, "finetune": finetune}
+        with Bar(src.name, not no_progress) as bar, _walk(src, target, calibration, options) as walk:
             report = encode(
                 src,
                 target,
@@ -162,24 +178,25 @@ def run(
 
 
 @contextmanager
-def _walk(
-    src: Path, target: Path | None, text: Path | None, statistics: Path | None, context: int, finetune: bool
-) -> Iterator[Walk | None]:
-    """Prepare a walk along the model where a text is given."""
+def _walk(src: Path, target: Path | None, statistics: Path | None, options: dict[str, Any]) -> Iterator[Walk | None]:
+    """Prepare a walk along the model where samples are given. options: of ``walk_folder``."""
     from wcodec.errors import RecipeError
 
-    if text is None:
-        if finetune:
-            raise RecipeError("--finetune goes with --calibrate")
+    samples = {"--calibrate": options["text"], "--tensors": options["tensors"]}
+    given = [name for name, its in (samples | {"--calibration": statistics}).items() if its is not None]
+    if len(given) > 1:
+        raise RecipeError(f"{' and '.join(given)} exclude each other")
+    if samples.keys().isdisjoint(given):
+        wrong = [name for name, its in (("--finetune", options["finetune"]), ("--no-gradients", not options["gradients"])) if its]
+        if wrong:
+            raise RecipeError(f"{wrong[0]} goes with --calibrate or --tensors")
         yield None
         return
     from wcodec.calibrating import walk_folder
 
-    if statistics is not None:
-        raise RecipeError("--calibrate and --calibration exclude each other")
     beside = (src / "x" if src.is_dir() else src) if target is None else target
     scratch = next((its for its in beside.parents if its.is_dir()), None)
-    with quiet(), walk_folder(src, text=text, context=context, finetune=finetune, scratch=scratch) as walk:
+    with quiet(), walk_folder(src, scratch=scratch, **options) as walk:
         yield walk
 
 

@@ -88,7 +88,7 @@ def _table(report: FileReport) -> Iterator[str]:
 
 
 def _codec(row: TensorRow) -> str:
-    return row.codec if row.lossless else f"{row.codec}, lossy"
+    return row.codec if row.lossless else f"{row.codec}, {'fine-tuned' if row.tuned else 'lossy'}"
 
 
 def _totals(report: FileReport, partial: bool) -> Iterator[str]:
