@@ -98,7 +98,7 @@ def test_sequential(whisper, tmp_path):
 def test_command(whisper, tmp_path, capsys):
     """From arrays, to a target that holds; the file is good and tells what was trained."""
     out = tmp_path / "out"
-    options = ["--tensors", str(whisper / "x.npz"), "--effort", "fast", "--json", "--no-gradients", "--finetune"]
+    options = ["--calibrate-tensors", str(whisper / "x.npz"), "--effort", "fast", "--json", "--no-gradients", "--finetune"]
     options += ["-t", "*.fc?.*", "-t", "*layer_norm*"]  # quicker than all
     assert main(["encode", str(whisper), "-o", str(out), "--bpw", "6", *options]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -107,8 +107,8 @@ def test_command(whisper, tmp_path, capsys):
     tuned = {row["name"] for row in report["tensors"] if row["tuned"]}
     assert tuned and {row.name for row in wcodec.inspect(out).tensors if row.tuned} == tuned
     assert not list(tmp_path.glob(".wcodec-*"))
-    assert main(["encode", str(whisper), "-o", str(out), "--tensors", "x.npz", "--calibrate", "x.txt"]) == 2
-    assert "--calibrate and --tensors exclude each other" in capsys.readouterr().err
+    assert main(["encode", str(whisper), "-o", str(out), "--calibrate-tensors", "x.npz", "--calibrate", "x.txt"]) == 2
+    assert "--calibrate and --calibrate-tensors exclude each other" in capsys.readouterr().err
     (tmp_path / "x.txt").write_text("How quick!")
     for command in (["encode", str(whisper), "--calibrate"], ["calibrate", str(whisper), "--text"]):
         assert main([*command, str(tmp_path / "x.txt"), "-o", str(tmp_path / "o")]) == 3

@@ -98,7 +98,7 @@ def test_wrong(llama, statistics, tmp_path, capsys):
     assert main(["encode", str(llama), "-o", str(tmp_path / "o"), "-r", STEP, *both]) == 2
     assert "--calibrate and --calibration exclude each other" in capsys.readouterr().err
     assert main(["encode", str(llama), "-o", str(tmp_path / "o"), "-r", STEP, "--no-gradients"]) == 2
-    assert "--no-gradients goes with --calibrate or --tensors" in capsys.readouterr().err
+    assert "--no-gradients goes with --calibrate or --calibrate-tensors" in capsys.readouterr().err
 
 
 def test_same_statistics(llama, statistics, tmp_path):

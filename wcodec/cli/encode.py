@@ -31,7 +31,7 @@ Examples:
   wcodec encode model.safetensors --recipe my.toml --importance gradients.safetensors
   wcodec encode model.safetensors --bpw 3 --calibration model.stats
   wcodec encode model/ --bpw 3 --calibrate sample.txt --finetune -o encoded/
-  wcodec encode whisper/ --bpw 4 --tensors speech.npz -o encoded/      input_features and decoder_input_ids in it
+  wcodec encode whisper/ --bpw 4 --calibrate-tensors speech.npz -o encoded/   input_features and decoder_input_ids in it
   wcodec encode model.safetensors -t '*.query.*=uniform:bits=6' -t '*.ffn.*=gwk:values=16'
 
 \b
@@ -112,19 +112,19 @@ def run(
     tensors: Annotated[
         Path | None,
         typer.Option(
+            "--calibrate-tensors",
             metavar="FILE.npz",
             help="The same from arrays: what the model is called with, by name; the first axis counts samples.",
             show_default=False,
         ),
     ] = None,
     gradients: Annotated[
-        bool, typer.Option(help="Run blocks backwards, too, to learn how much errors of each output matter; takes about twice the time.")
+        bool,
+        typer.Option(help="With these: run blocks backwards, too, to learn how much errors of each output matter; takes twice the time."),
     ] = True,
     finetune: Annotated[
         bool,
-        typer.Option(
-            "--finetune", help="With --calibrate or --tensors: train norms and biases of a block to make up for what its matrices lost."
-        ),
+        typer.Option("--finetune", help="With these: train norms and biases of a block to make up for what its matrices lost."),
     ] = False,
     context: Context = CONTEXT,
     jobs: Jobs = None,
@@ -139,9 +139,9 @@ def run(
 ) -> None:
     """Encode safetensors to .wcodec.
 
-    With --calibrate or --tensors, SRC is a transformers model: a folder with config.json, or a file in it. Weights and statistics of one
-    block are in memory at a time, and what goes from block to block lies beside the result meanwhile. Needs the extra
-    wcodec[transformers].
+    With --calibrate or --calibrate-tensors, SRC is a transformers model: a folder with config.json, or a file in it. Weights and
+    statistics of one block are in memory at a time, and what goes from block to block lies beside the result meanwhile. Needs the
+    extra wcodec[transformers].
 
     Every tensor is read back and compared before the file gets its name. A run that fails or is stopped leaves no file.
     """
@@ -182,14 +182,14 @@ def _walk(src: Path, target: Path | None, statistics: Path | None, options: dict
     """Prepare a walk along the model where samples are given. options: of ``walk_folder``."""
     from wcodec.errors import RecipeError
 
-    samples = {"--calibrate": options["text"], "--tensors": options["tensors"]}
+    samples = {"--calibrate": options["text"], "--calibrate-tensors": options["tensors"]}
     given = [name for name, its in (samples | {"--calibration": statistics}).items() if its is not None]
     if len(given) > 1:
         raise RecipeError(f"{' and '.join(given)} exclude each other")
     if samples.keys().isdisjoint(given):
         wrong = [name for name, its in (("--finetune", options["finetune"]), ("--no-gradients", not options["gradients"])) if its]
         if wrong:
-            raise RecipeError(f"{wrong[0]} goes with --calibrate or --tensors")
+            raise RecipeError(f"{wrong[0]} goes with --calibrate or --calibrate-tensors")
         yield None
         return
     from wcodec.calibrating import walk_folder
