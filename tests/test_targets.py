@@ -15,6 +15,7 @@ import wcodec
 import wcodec.numpy
 from wcodec.api.encoder import encode_tensors
 from wcodec.cli import main
+from wcodec.codecs.factors.factoring import thin
 from wcodec.rate.allocation import allocate
 from wcodec.rate.curves import Curve, Options
 from wcodec.rate.target import Target, size_of
@@ -128,6 +129,17 @@ def test_auto_takes_what_suits_a_tensor(tmp_path):
     assert codecs == {"thin": "lowrank", "few": "codebook", "pruned": "sparse", "plain": "trellis"}
     with pytest.raises(wcodec.RecipeError, match="target"):
         wcodec.encode(tmp_path / "m.safetensors", recipe="auto", force=True)
+
+
+@pytest.mark.parametrize("rows, cols", [(128, 128), (64, 256), (256, 64)])
+def test_auto_tries_products_where_they_may_do(rows, cols):
+    rng = np.random.default_rng(0)
+
+    def product(rank):
+        return (rng.standard_normal((rows, rank)) @ rng.standard_normal((rank, cols))).astype(np.float32)
+
+    assert thin(product(1)) and thin(product(min(rows, cols) // 3))
+    assert not thin(rng.standard_normal((rows, cols)).astype(np.float32))
 
 
 @pytest.mark.parametrize("bits", [1.5, 4])
