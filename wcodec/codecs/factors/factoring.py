@@ -62,7 +62,7 @@ def spectrum(w: F32) -> F64:
 
 
 def thin(w: F32) -> bool:
-    """Tell by every other row and column, in an eighth of the work, whether a product of thinner matrices may take the place of a matrix."""
+    """Tell by every other row and column, in an eighth of the work, whether a product of thinner matrices may replace a matrix."""
     squares = spectrum(w[::2, ::2])
     kept = squares[: -(-squares.size * max(w.shape) // sum(w.shape))]
     return float(kept.sum()) >= THIN * float(squares.sum())
